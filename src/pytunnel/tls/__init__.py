@@ -1,0 +1,1 @@
+"""TLS: credentials, contexts, names and the stream itself."""

@@ -1,0 +1,46 @@
+"""What can be set on a socket before it listens or dials, as one value."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often a failed dial is tried again.
+
+    `attempts` counts the tries after the first; `interval` is the pause between two, in seconds.
+    """
+
+    attempts: int = 0
+    interval: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SocketOptions:
+    """Options of TCP sockets; None leaves the system's default.
+
+    `bind_host`/`bind_port` are the local address: of the listener when listening, the source address when dialling.
+    `connect_timeout` and the keep-alive times are in seconds, the buffers in bytes.
+    `allowed_peers` holds the networks a listener accepts from (None: every one).
+    """
+
+    family: socket.AddressFamily = socket.AF_UNSPEC
+    bind_host: str | None = None
+    bind_port: int | None = None
+    reuse_address: bool = True
+    no_delay: bool = True
+    keep_alive: bool | None = None
+    keep_idle: int | None = None
+    keep_interval: int | None = None
+    keep_count: int | None = None
+    send_buffer: int | None = None
+    receive_buffer: int | None = None
+    connect_timeout: float | None = None
+    retry: Retry = Retry()
+    backlog: int | None = None
+    allowed_peers: tuple[IPNetwork, ...] | None = None

@@ -1,0 +1,39 @@
+# The project's commands. Each one sets the machine up first, as far as it needs: see tools/prepare.
+
+PYTHON := .venv/bin/python
+
+# Servers and packet tools live outside many users' PATH; RHEL keeps mariadbd in libexec.
+export PATH := $(PATH):/usr/sbin:/sbin:/usr/libexec
+
+.PHONY: help demo test lint types unit prepared clean
+
+help:
+	@echo "make demo    let a real MariaDB Galera node join another through the tunnel, and compare them"
+	@echo "make test    check everything: lint, types, then every test, on real servers too"
+	@echo "make lint    check the style of the code (ruff)"
+	@echo "make types   check the types (mypy --strict)"
+	@echo "make unit    run the tests that need no server"
+	@echo "make clean   remove what these commands made here, .venv included"
+
+demo:
+	@tools/prepare demo
+	@$(PYTHON) -m lab.demo
+
+test: lint types
+	$(PYTHON) -m pytest
+
+lint: prepared
+	$(PYTHON) -m ruff check .
+
+types: prepared
+	$(PYTHON) -m mypy --strict
+
+unit: prepared
+	$(PYTHON) -m pytest tests/unit
+
+prepared:
+	@tools/prepare test
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist src/*.egg-info
+	find lab src tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,127 @@
+"""How a place is written: `HOST:PORT`, `[V6]:PORT`, `:PORT`, `unix:PATH`, `exec:COMMAND`, `stdio:`.
+
+Parsing only; `pytunnel.transport` opens what is parsed here.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+
+from pytunnel.errors import PytunnelError
+
+_FORMS = "HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH, exec:COMMAND or stdio:"
+_LONGEST_UNIX_PATH = 107  # sun_path of unix(7) holds 108 bytes, the last of them zero
+_LONGEST_HOST_NAME = 253  # RFC 1035, 2.3.4, in the dotted form
+
+
+class EndpointError(PytunnelError):
+    """An endpoint that can't be understood."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class TcpEndpoint:
+    """A TCP port; an empty host means every address of this machine when listening."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnixEndpoint:
+    """A Unix stream socket in the file system."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class ExecEndpoint:
+    """A program started for each connection, its standard input and output being the connection."""
+
+    argv: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"exec:{shlex.join(self.argv)}"
+
+
+@dataclass(frozen=True, slots=True)
+class StdioEndpoint:
+    """Our own standard input and output: one connection, then the end."""
+
+    def __str__(self) -> str:
+        return "stdio:"
+
+
+Endpoint = TcpEndpoint | UnixEndpoint | ExecEndpoint | StdioEndpoint
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """Understand one endpoint as a person writes it.
+
+    Raises EndpointError that names the text and the forms that are possible.
+    """
+    if text in ("stdio:", "-"):
+        return StdioEndpoint()
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme == "unix":
+        return _parse_unix(text, rest)
+    if colon and scheme == "exec":
+        return _parse_exec(text, rest)
+    return _parse_tcp(text)
+
+
+def _parse_unix(text: str, path: str) -> UnixEndpoint:
+    if not path or "\0" in path:
+        raise EndpointError(f"endpoint {text!r} names no path; expected unix:PATH")
+    if len(path.encode()) > _LONGEST_UNIX_PATH:
+        raise EndpointError(
+            f"endpoint {text!r}: a Unix socket's path holds at most {_LONGEST_UNIX_PATH} bytes; choose a shorter one"
+        )
+    return UnixEndpoint(path)
+
+
+def _parse_exec(text: str, command: str) -> ExecEndpoint:
+    try:
+        argv = tuple(shlex.split(command))
+    except ValueError as error:
+        raise EndpointError(f"endpoint {text!r}: {error}; quote the command's words as for a shell") from error
+    if not argv or not argv[0]:
+        raise EndpointError(f"endpoint {text!r} names no program; expected exec:COMMAND")
+    return ExecEndpoint(argv)
+
+
+def _parse_tcp(text: str) -> TcpEndpoint:
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        raise EndpointError(f"endpoint {text!r} has no port; expected {_FORMS}")
+    if host.startswith("[") and host.endswith("]"):
+        host = _parse_bracketed(text, host[1:-1])
+    elif ":" in host:
+        raise EndpointError(f"endpoint {text!r}: write an IPv6 address in brackets, as [{host}]:{port}")
+    elif not _is_host(host):
+        raise EndpointError(f"endpoint {text!r}: {host!r} is not a host name or address; expected {_FORMS}")
+    if not (port.isascii() and port.isdigit() and 0 <= int(port) <= 65535):
+        raise EndpointError(f"endpoint {text!r}: port {port!r} is not a number from 0 to 65535")
+    return TcpEndpoint(host, int(port))
+
+
+def _parse_bracketed(text: str, address: str) -> str:
+    try:
+        IPv6Address(address)
+    except ValueError as error:
+        raise EndpointError(f"endpoint {text!r}: {address!r} in brackets is not an IPv6 address") from error
+    return address
+
+
+def _is_host(host: str) -> bool:
+    """Whether a resolver may be asked for it; a `/` betrays a scheme that we don't know, such as http://."""
+    return len(host) <= _LONGEST_HOST_NAME and host.isprintable() and not any(c in " /@[]," for c in host)

@@ -1,0 +1,67 @@
+"""Log lines: plain for people, JSON for machines. The SST's own form is in pytunnel.sst.log.
+
+A text that came from a peer may hold line breaks; each line of the log is one event, so they are escaped here.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import sys
+from typing import Literal
+
+Format = Literal["plain", "json"]
+
+
+class PlainFormatter(logging.Formatter):
+    """`2026-11-22T04:00:00.000Z INFO text`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line of text; a traceback follows only where a debugger asked for it."""
+        line = f"{timestamp(record)} {record.levelname} {one_line(record.getMessage())}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, message, and the event's own fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as JSON text without line breaks."""
+        event: dict[str, object] = {
+            "time": timestamp(record),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
+        fields = getattr(record, "fields", None)
+        if isinstance(fields, dict):
+            event |= fields
+        if record.exc_info:
+            event["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(event, default=str)
+
+
+def set_up(log_format: Format, *, debug: bool = False) -> None:
+    """Send pytunnel's log to standard error in the given form."""
+    use_formatter(JsonFormatter() if log_format == "json" else PlainFormatter(), debug=debug)
+
+
+def use_formatter(formatter: logging.Formatter, *, debug: bool = False) -> None:
+    """Send pytunnel's log to standard error through `formatter`."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logger = logging.getLogger("pytunnel")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.DEBUG if debug else logging.INFO)
+    logger.propagate = False
+
+
+def timestamp(record: logging.LogRecord) -> str:
+    """The record's time in UTC to the millisecond, as RFC 3339 writes it."""
+    moment = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def one_line(text: str) -> str:
+    """The text with everything unprintable escaped, so that nobody can forge a line of the log."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

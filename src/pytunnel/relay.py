@@ -1,0 +1,102 @@
+"""Copy bytes between two streams, both ways at once, until both directions have ended.
+
+An end of file on one side is passed on to the other as an end of file (half-close), and the opposite direction goes
+on. An error in one direction ends both. Each side is read only when the other has taken what was read before, so
+a slow reader makes its writer wait and no buffer grows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import trio
+
+from pytunnel.errors import PytunnelError
+
+_TURN = 192 * 1024  # bytes; the same as a turn of the TLS stream
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What a connection has carried so far, in bytes, and when it last did (trio's clock, seconds).
+
+    `outward` is from the accepting side to the dialled one, `inward` the way back.
+    """
+
+    outward: int = 0
+    inward: int = 0
+    last: float = field(default_factory=trio.current_time)
+
+
+class ConnectionFailed(PytunnelError):
+    """A connection that ended by an error or a limit; the text says how and where."""
+
+
+@dataclass(slots=True)
+class _Failure:
+    """The first thing that went wrong; what follows from it is noise."""
+
+    error: ConnectionFailed | None = None
+
+
+async def relay(
+    near: trio.abc.Stream, far: trio.abc.Stream, traffic: Traffic, *, idle_limit: float | None = None
+) -> None:
+    """Carry bytes both ways until both ends said end of file.
+
+    `near` is the side that was accepted, `far` the one that was dialled; neither is closed. `idle_limit` is in
+    seconds without a byte either way. Raises ConnectionFailed.
+    """
+    failure = _Failure()
+    async with trio.open_nursery() as nursery:
+        watchdog = trio.CancelScope()
+        open_directions = 2
+
+        async def direction(source: trio.abc.Stream, sink: trio.abc.Stream, outward: bool) -> None:
+            nonlocal open_directions
+            try:
+                await _copy(source, sink, traffic, outward=outward)
+            except (PytunnelError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                failure.error = failure.error or _failed(error)
+                nursery.cancel_scope.cancel()
+            open_directions -= 1
+            if not open_directions:
+                watchdog.cancel()
+
+        nursery.start_soon(direction, near, far, True)
+        nursery.start_soon(direction, far, near, False)
+        if idle_limit is not None:
+            with watchdog:
+                await _until_idle(traffic, idle_limit)
+                failure.error = ConnectionFailed(f"no byte either way for {idle_limit:g} s")
+                nursery.cancel_scope.cancel()
+    if failure.error is not None:
+        raise failure.error
+
+
+async def _copy(source: trio.abc.Stream, sink: trio.abc.Stream, traffic: Traffic, *, outward: bool) -> None:
+    while data := await source.receive_some(_TURN):
+        await sink.send_all(data)
+        if outward:
+            traffic.outward += len(data)
+        else:
+            traffic.inward += len(data)
+        traffic.last = trio.current_time()
+    if isinstance(sink, trio.abc.HalfCloseableStream):
+        await sink.send_eof()
+    else:
+        await sink.aclose()
+
+
+async def _until_idle(traffic: Traffic, limit: float) -> None:
+    deadline = traffic.last + limit
+    while deadline > trio.current_time():
+        await trio.sleep_until(deadline)
+        deadline = traffic.last + limit
+
+
+def _failed(error: Exception) -> ConnectionFailed:
+    if isinstance(error, PytunnelError):
+        return ConnectionFailed(str(error))
+    cause = error.__cause__
+    return ConnectionFailed(f"the connection broke off ({cause if isinstance(cause, OSError) else error})")

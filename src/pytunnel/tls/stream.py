@@ -1,0 +1,248 @@
+"""TLS over any trio stream: OpenSSL between two memory BIOs, half-close carried both ways.
+
+OpenSSL never touches a socket here. Ciphertext is read from the transport in large pieces and fed to it; what it
+wants to say is collected and sent with one call, so that a turn of the relay costs two system calls and not two for
+each record of 16 KiB. The hard parts, and what is done about them:
+
+- *Two tasks*, one that reads and one that writes. OpenSSL's calls are synchronous and trio switches tasks only at
+  awaits, so they can't interleave; only sending the collected ciphertext is an await, and a lock keeps its order.
+- *Half-close.* `send_eof` sends close_notify and reading goes on, as RFC 8446, 6.1 has it. An end of the transport
+  without a close_notify is TruncatedStream: somebody may have cut bytes off.
+- *Who is the peer* is decided inside the handshake (pytunnel.tls.verification).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import trio
+from cryptography import x509
+from OpenSSL import SSL
+
+from pytunnel.tls.context import Side, openssl_reason
+from pytunnel.tls.errors import HandshakeError, PeerRejected, TlsError, TruncatedStream
+from pytunnel.tls.identity import ExpectedPeer, parse_address, presented_names
+from pytunnel.tls.verification import Verification
+
+TURN = 192 * 1024
+"""Bytes that a turn of the relay moves: 12 records of TLS. Larger turns cost cache, smaller ones system calls."""
+
+_RECORD = 16 * 1024  # RFC 8446, 5.1: the most plaintext that one record holds, and one SSL_read returns
+_ROOM = TURN + 4096  # a turn's ciphertext: 12 records carry less than 100 bytes each besides
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a finished handshake agreed on, for logs; `peer` is None where the peer presented nothing."""
+
+    version: str
+    cipher: str
+    peer: x509.Certificate | None
+
+    @property
+    def peer_name(self) -> str:
+        """The names that the peer presented."""
+        return presented_names(self.peer) if self.peer is not None else "no certificate"
+
+
+class TlsStream(trio.abc.HalfCloseableStream):
+    """One TLS connection over `transport`, which it owns.
+
+    `place` names the peer in errors; `server_name` is what SNI announces (client only, "" for nothing).
+    """
+
+    def __init__(
+        self,
+        transport: trio.abc.Stream,
+        context: SSL.Context,
+        side: Side,
+        *,
+        place: str,
+        expected: ExpectedPeer,
+        server_name: str = "",
+    ) -> None:
+        self.transport = transport
+        self._place = place
+        self._tls = SSL.Connection(context)
+        self._verification = Verification(place, expected)
+        self._tls.set_app_data(self._verification)
+        self._send_lock = trio.Lock()
+        self._eof_sent = False
+        self._peer_closed = False
+        self._broken = False
+        if side is Side.SERVER:
+            self._tls.set_accept_state()
+        else:
+            self._tls.set_connect_state()
+            if server_name and parse_address(server_name) is None:  # RFC 6066, 3: no address in SNI
+                self._tls.set_tlsext_host_name(server_name.removesuffix(".").encode("idna"))
+
+    async def handshake(self) -> Session:
+        """Agree on keys and verify the peer; the caller sets the time limit.
+
+        Raises PeerRejected when the peer isn't trusted, HandshakeError for any other end.
+        """
+        while True:
+            try:
+                self._tls.do_handshake()
+            except SSL.WantReadError:
+                await self._flush()
+                await self._feed_handshake()
+            except SSL.Error as error:
+                self._broken = True
+                await self._send_alert()
+                raise self._handshake_error(error) from error
+            else:
+                await self._flush()
+                return self._session()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Plaintext, at least one byte and about TURN at most, or b"" after the peer's close_notify.
+
+        Raises TruncatedStream when the connection ends without one, TlsError when it is broken otherwise.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        limit = TURN if max_bytes is None else max_bytes
+        while not self._peer_closed:
+            data = self._decrypt(limit)
+            if data:
+                return data
+            if not self._peer_closed:
+                await self._feed()
+        return b""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Encrypt and send all of `data`; raises TlsError or trio.BrokenResourceError when the connection is gone."""
+        if self._eof_sent:
+            raise trio.ClosedResourceError("the sending side was closed before")
+        if not data:
+            await trio.lowlevel.checkpoint()
+            return
+        async with self._send_lock:
+            try:
+                self._tls.send(data)
+            except SSL.Error as error:
+                raise self._stream_error(error) from error
+            await self._send_pending()
+
+    async def send_eof(self) -> None:
+        """Tell the peer with a close_notify that nothing more comes; reading goes on."""
+        if self._eof_sent:
+            return
+        async with self._send_lock:
+            self._eof_sent = True
+            try:
+                self._tls.shutdown()
+            except SSL.Error as error:
+                raise self._stream_error(error) from error
+            await self._send_pending()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until the transport takes more."""
+        await self.transport.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """Say close_notify unless the stream is broken, and close the transport.
+
+        Cancelled, it closes at once and silently, which the peer sees as a truncated stream.
+        """
+        try:
+            if not self._broken:
+                await self.send_eof()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, TlsError):
+            self._broken = True  # the peer has gone already: there is nobody to tell
+        finally:
+            await self.transport.aclose()
+
+    def _decrypt(self, limit: int) -> bytes:
+        """Plaintext of all complete records that OpenSSL holds, up to about `limit` bytes."""
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            while size < limit:
+                piece = self._tls.recv(min(_RECORD, limit - size))
+                pieces.append(piece)
+                size += len(piece)
+        except SSL.WantReadError:
+            pass  # the rest of a record is still on its way
+        except SSL.ZeroReturnError:
+            self._peer_closed = True
+        except SSL.Error as error:
+            if not pieces:
+                raise self._stream_error(error) from error
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _feed(self) -> None:
+        data = await self.transport.receive_some(_ROOM)
+        if not data:
+            self._broken = True
+            raise TruncatedStream(
+                f"{self._place} ended the connection without TLS's close_notify, so bytes may be missing"
+            )
+        self._tls.bio_write(data)
+
+    async def _feed_handshake(self) -> None:
+        try:
+            data = await self.transport.receive_some(_RECORD)
+        except trio.BrokenResourceError as error:
+            self._broken = True
+            raise HandshakeError(f"{self._place} broke the connection off during the TLS handshake") from error
+        if not data:
+            self._broken = True
+            raise HandshakeError(f"{self._place} closed the connection during the TLS handshake; its log says why")
+        self._tls.bio_write(data)
+
+    async def _flush(self) -> None:
+        async with self._send_lock:
+            try:
+                await self._send_pending()
+            except trio.BrokenResourceError as error:
+                self._broken = True
+                raise HandshakeError(f"{self._place} broke the connection off during the TLS handshake") from error
+
+    async def _send_alert(self) -> None:
+        """Let the peer know why; it may be gone, and the failure that is reported is the first one."""
+        try:
+            await self._send_pending()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._broken = True
+
+    async def _send_pending(self) -> None:
+        pieces: list[bytes] = []
+        try:
+            while True:
+                pieces.append(self._tls.bio_read(_ROOM))
+                if len(pieces[-1]) < _ROOM:
+                    break
+        except SSL.WantReadError:
+            pass  # the BIO is empty
+        if pieces:
+            await self.transport.send_all(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+    def _session(self) -> Session:
+        certificate = self._tls.get_peer_certificate(as_cryptography=True)
+        version = self._tls.get_protocol_version_name()
+        return Session(version, self._tls.get_cipher_name() or "unknown cipher", certificate)
+
+    def _handshake_error(self, error: SSL.Error) -> TlsError:
+        if self._verification.refusal is not None:
+            return PeerRejected(self._verification.refusal)
+        reason = openssl_reason(error)
+        if "did not return a certificate" in reason:
+            return PeerRejected(f"{self._place} presented no certificate; both sides must present one")
+        return HandshakeError(_explain(self._place, reason))
+
+    def _stream_error(self, error: SSL.Error) -> TlsError:
+        self._broken = True
+        return TlsError(_explain(self._place, openssl_reason(error)))
+
+
+def _explain(place: str, reason: str) -> str:
+    """OpenSSL's reason in words for the person at this end."""
+    if "alert" in reason and ("certificate" in reason or "unknown ca" in reason):
+        return f"{place} did not accept our certificate ({reason}); its log says why"
+    if "wrong version number" in reason or "http request" in reason or "packet length too long" in reason:
+        return f"{place} does not speak TLS here ({reason}); is it the right port?"
+    if "no shared cipher" in reason or "protocol version" in reason or "unsupported protocol" in reason:
+        return f"{place} and this end have no TLS version or cipher in common ({reason})"
+    return f"the TLS connection with {place} failed: {reason}"

@@ -1,0 +1,80 @@
+"""Decide inside the handshake whether the peer is the one we expect, and keep the reason when it isn't.
+
+OpenSSL asks once for each certificate of the chain and takes only yes or no; a refused peer gets an alert, and no byte
+of it is read. The reason for people stays in the Verification value that belongs to the connection.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cryptography import x509
+from OpenSSL import SSL, crypto
+
+from pytunnel.tls.credentials import describe_name, describe_subject, expiry_date
+from pytunnel.tls.identity import ExpectedPeer, presented_names
+
+# The numbers are OpenSSL's X509_V_ERR_*, the words are for the person who has to mend it.
+_REASONS = {
+    7: "the signature on it is wrong",
+    9: "it is not valid yet; are the clocks of both hosts right?",
+    10: "it has expired; renew it",
+    18: "it is self-signed and not in our CA file; add it there",
+    19: "it comes from a CA that is not in our CA file; add that CA there",
+    20: "its issuer is not in our CA file; add the issuer's certificate there",
+    21: "its issuer is not in our CA file; add the issuer's certificate there",
+    23: "it is revoked",
+    24: "it is not allowed to issue certificates",
+    26: "it may not be used for this (extended key usage); make it for server and client authentication",
+    66: "its key is too short; 2048 bits is the least for RSA",
+    67: "its key is too short; 2048 bits is the least for RSA",
+    68: "its signature's digest is too weak; use SHA-256",
+    79: "it is not allowed to issue certificates",
+}
+
+
+@dataclass(slots=True)
+class Verification:
+    """One handshake's judgement. `place` is where the peer is, as errors name it; `refusal` is None while none fell."""
+
+    place: str
+    expected: ExpectedPeer
+    refusal: str | None = None
+
+    def judge(self, certificate: x509.Certificate, error: int, depth: int, ok: bool) -> bool:
+        """Accept or refuse one certificate of the chain; depth 0 is the peer's own."""
+        if not ok:
+            reason = _REASONS.get(error, f"OpenSSL's verification error {error}")
+            self.refusal = self.refusal or (
+                f"{self.place} presented {_described(certificate, depth)}, which can't be trusted: {reason}"
+            )
+            return False
+        if depth == 0 and not self.expected.accepts(certificate):
+            self.refusal = (
+                f"{self.place} presented {presented_names(certificate)}, expected {self.expected} "
+                f"(certificate from {describe_name(certificate.issuer)}, valid until {expiry_date(certificate)}); "
+                "give --peer-name if that is meant"
+            )
+            return False
+        return True
+
+
+def demand_peer_certificate(context: SSL.Context) -> None:
+    """Make every connection of `context` ask for the peer's certificate and judge it.
+
+    The connection's Verification must be its app data.
+    """
+    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _judge)
+
+
+def _judge(connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int) -> bool:
+    verification = connection.get_app_data()
+    if not isinstance(verification, Verification):
+        return False
+    return verification.judge(certificate.to_cryptography(), error, depth, bool(ok))
+
+
+def _described(certificate: x509.Certificate, depth: int) -> str:
+    if depth == 0:
+        return presented_names(certificate)
+    return f"a chain with {describe_subject(certificate)}"

@@ -1,0 +1,1 @@
+"""How bytes reach another place: every kind of endpoint opens as a trio stream or listener."""

@@ -1,0 +1,15 @@
+"""The error of the transport layer."""
+
+from __future__ import annotations
+
+from pytunnel.errors import PytunnelError
+
+
+class TransportError(PytunnelError):
+    """A place that can't be listened at or reached; `port_taken` tells the one cause that has a code of its own."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, port_taken: bool = False) -> None:
+        super().__init__(message)
+        self.port_taken = port_taken

@@ -1,0 +1,108 @@
+"""A program as the other end of a connection: its standard input and output are one socket pair.
+
+No other user can reach such a connection, and no port is open for it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import trio
+
+from pytunnel.transport.errors import TransportError
+
+GRACE = 5.0
+"""Seconds that a program has to end by itself after its connection closed, and again after SIGTERM."""
+
+
+class ProcessStream(trio.abc.HalfCloseableStream):
+    """A running program and the connection to it. Closing it ends the program and everything that it started."""
+
+    def __init__(self, process: trio.Process, stream: trio.SocketStream) -> None:
+        self.process = process
+        self._stream = stream
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """What the program wrote; b"" when it has closed its output."""
+        return await self._stream.receive_some(max_bytes)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Write to the program's standard input."""
+        await self._stream.send_all(data)
+
+    async def send_eof(self) -> None:
+        """Let the program see the end of its standard input."""
+        try:
+            await self._stream.send_eof()
+        except trio.BrokenResourceError:
+            return  # it has ended already and needs no end of file
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until the program reads."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """Close the connection, then wait for the program; after GRACE seconds SIGTERM, after as many SIGKILL.
+
+        Cancelling shortens nothing but the first wait: a program must not outlive its connection.
+        """
+        await trio.aclose_forcefully(self._stream)
+        try:
+            with trio.move_on_after(GRACE):
+                await self.process.wait()
+        finally:
+            with trio.CancelScope(shield=True):
+                await _end(self.process)
+
+
+async def spawn(
+    argv: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    directory: str | None = None,
+    stderr: int | None = None,
+) -> ProcessStream:
+    """Start a program, without a shell, whose standard input and output are the returned stream.
+
+    `stderr` is a file descriptor, or None for our own. Raises TransportError when it can't be started.
+    """
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            process = await trio.lowlevel.open_process(
+                list(argv),
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=stderr,
+                env=environment,
+                cwd=directory,
+                process_group=0,  # so that its own children can be ended with it
+            )
+        except OSError as error:
+            ours.close()
+            raise TransportError(f"the program {argv[0]} can't be started: {error.strerror}") from error
+        except BaseException:
+            ours.close()
+            raise
+    return ProcessStream(process, trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
+
+
+async def _end(process: trio.Process) -> None:
+    if process.returncode is None:
+        _signal_group(process, signal.SIGTERM)
+        with trio.move_on_after(GRACE):
+            await process.wait()
+    if process.returncode is None:
+        _signal_group(process, signal.SIGKILL)
+        await process.wait()
+
+
+def _signal_group(process: trio.Process, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+

@@ -1,0 +1,178 @@
+"""TCP: listen on the addresses of a name, dial them in turn, with the socket options that were asked for."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from contextlib import suppress
+
+import trio
+
+from pytunnel.endpoint import TcpEndpoint
+from pytunnel.transport.errors import TransportError
+from pytunnel.transport.options import SocketOptions
+
+_DEFAULT_BACKLOG = 1024
+_RESOLVE_LIMIT = 15.0  # seconds; a resolver that doesn't answer must not hold a node's start for minutes
+
+_Resolved = tuple[socket.AddressFamily, tuple[object, ...]]
+
+
+async def open_listeners(endpoint: TcpEndpoint, options: SocketOptions) -> list[trio.SocketListener]:
+    """Listen on every address of the endpoint's host; port 0 takes a free one, the same on all addresses.
+
+    `options.bind_host` and `bind_port` override the endpoint's. Raises TransportError, with nothing left listening.
+    """
+    host = endpoint.host if options.bind_host is None else options.bind_host
+    port = endpoint.port if options.bind_port is None else options.bind_port
+    place = TcpEndpoint(host, port)
+    listeners: list[trio.SocketListener] = []
+    try:
+        for family, address in await _resolve(place, options, passive=True):
+            try:
+                listeners.append(trio.SocketListener(await _listen(family, address, port, options)))
+            except OSError as error:
+                if error.errno != errno.EAFNOSUPPORT:  # a name may have IPv6 addresses on a host without IPv6
+                    raise
+            else:
+                port = port or listeners[-1].socket.getsockname()[1]
+    except OSError as error:
+        for listener in listeners:
+            listener.socket.close()
+        taken = error.errno == errno.EADDRINUSE
+        advice = "another program listens there" if taken else "is the address one of this host's?"
+        raise TransportError(
+            f"can't listen on {place}: {os.strerror(error.errno or 0).lower()}; {advice}", port_taken=taken
+        ) from error
+    if not listeners:
+        raise TransportError(f"can't listen on {place}: this host has no address of the family that was asked for")
+    return listeners
+
+
+async def dial(endpoint: TcpEndpoint, options: SocketOptions) -> trio.SocketStream:
+    """Connect to the first address of the endpoint's host that answers.
+
+    `options.retry` repeats the whole round. Raises TransportError that names each address and what it said.
+    """
+    for _ in range(options.retry.attempts):
+        try:
+            return await _dial_once(endpoint, options)
+        except TransportError:
+            await trio.sleep(options.retry.interval)
+    return await _dial_once(endpoint, options)
+
+
+def reset(stream: trio.SocketStream) -> None:
+    """Make the coming close a reset, so that the program at the other end sees an error and no end of file."""
+    with suppress(OSError):  # it is closed already
+        stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def peer_of(stream: trio.SocketStream) -> str:
+    """The remote address of a connection as HOST:PORT, or what is known of a Unix socket's."""
+    try:
+        name = stream.socket.getpeername()
+    except OSError:
+        return "a peer that has gone"
+    if isinstance(name, tuple):
+        return str(TcpEndpoint(str(name[0]), int(name[1])))
+    return "a local program"
+
+
+def is_allowed(stream: trio.SocketStream, options: SocketOptions) -> bool:
+    """Whether `options.allowed_peers` lets this connection's remote address in."""
+    if options.allowed_peers is None:
+        return True
+    try:
+        address = ipaddress.ip_address(str(stream.socket.getpeername()[0]).partition("%")[0])
+    except (OSError, ValueError):
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return any((mapped or address) in network for network in options.allowed_peers)
+
+
+async def _resolve(place: TcpEndpoint, options: SocketOptions, *, passive: bool) -> Sequence[_Resolved]:
+    flags = socket.AI_PASSIVE if passive else 0
+    try:
+        with trio.fail_after(_RESOLVE_LIMIT):
+            found = await trio.socket.getaddrinfo(
+                place.host or None, place.port, options.family, socket.SOCK_STREAM, 0, flags
+            )
+    except trio.TooSlowError as error:
+        raise TransportError(f"the name {place.host} could not be resolved within {_RESOLVE_LIMIT:.0f} s") from error
+    except (socket.gaierror, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, socket.gaierror) else "not a valid name"
+        raise TransportError(f"the name {place.host!r} can't be resolved: {reason}") from error
+    return list(dict.fromkeys((socket.AddressFamily(family), address) for family, _, _, _, address in found))
+
+
+async def _listen(
+    family: socket.AddressFamily, address: tuple[object, ...], port: int, options: SocketOptions
+) -> trio.socket.SocketType:
+    sock = trio.socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if options.reuse_address:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        _apply(sock, options)
+        await sock.bind((address[0], port, *address[2:]))
+        sock.listen(_DEFAULT_BACKLOG if options.backlog is None else options.backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _dial_once(endpoint: TcpEndpoint, options: SocketOptions) -> trio.SocketStream:
+    failures: list[str] = []
+    for family, address in await _resolve(endpoint, options, passive=False):
+        sock = trio.socket.socket(family, socket.SOCK_STREAM)
+        try:
+            _apply(sock, options)
+            await _bind_source(sock, family, options)
+            with trio.fail_after(options.connect_timeout or float("inf")):
+                await sock.connect(address)
+            return trio.SocketStream(sock)
+        except trio.TooSlowError:
+            failures.append(f"{address[0]}: no answer within {options.connect_timeout:g} s")
+            sock.close()
+        except OSError as error:
+            failures.append(f"{address[0]}: {os.strerror(error.errno or 0).lower()}")
+            sock.close()
+        except BaseException:
+            sock.close()
+            raise
+    raise TransportError(f"{endpoint} can't be reached ({'; '.join(failures)})")
+
+
+async def _bind_source(sock: trio.socket.SocketType, family: socket.AddressFamily, options: SocketOptions) -> None:
+    if options.bind_host is None and options.bind_port is None:
+        return
+    source = TcpEndpoint(options.bind_host or "", options.bind_port or 0)
+    for bind_family, address in await _resolve(source, options, passive=True):
+        if bind_family == family:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            await sock.bind(address)
+            return
+    raise TransportError(f"the source address {source} is of another family than the target's")
+
+
+def _apply(sock: trio.socket.SocketType, options: SocketOptions) -> None:
+    """Set the options; on a listener the accepted connections inherit them."""
+    wanted: list[tuple[int, int, int | bool | None]] = [
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY, options.no_delay),
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, options.keep_alive),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, options.keep_idle),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, options.keep_interval),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, options.keep_count),
+        (socket.SOL_SOCKET, socket.SO_SNDBUF, options.send_buffer),
+        (socket.SOL_SOCKET, socket.SO_RCVBUF, options.receive_buffer),
+    ]
+    for level, option, value in wanted:
+        if value is not None:
+            sock.setsockopt(level, option, int(value))

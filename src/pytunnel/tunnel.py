@@ -1,0 +1,275 @@
+"""The tunnel: accept, secure, dial, relay, each connection by itself, within limits; drain on request.
+
+The two directions of use differ only in which side is TLS: `listen` secures what it accepts, `connect` what it dials.
+Both sides of every connection belong to one task, and all tasks to one nursery, so nothing outlives `serve`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import trio
+from OpenSSL import SSL
+
+from pytunnel.endpoint import Endpoint, TcpEndpoint
+from pytunnel.errors import PytunnelError
+from pytunnel.relay import ConnectionFailed, Traffic, relay
+from pytunnel.tls.context import Side
+from pytunnel.tls.errors import HandshakeError
+from pytunnel.tls.identity import ExpectedPeer, parse_address
+from pytunnel.tls.settings import TlsSettings
+from pytunnel.tls.stream import Session, TlsStream
+from pytunnel.transport import places
+from pytunnel.transport.names import names_of
+from pytunnel.transport.options import SocketOptions
+from pytunnel.transport.places import Listener, Stream
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one tunnel allows. Times are in seconds; None means without a limit.
+
+    `connections` counts those open at once, handshakes included. `drain` is how long the open ones may go on
+    after the tunnel was told to end.
+    """
+
+    connections: int = 1000
+    handshake: float = 20.0
+    connect: float = 20.0
+    idle: float | None = None
+    drain: float = 30.0
+
+
+@dataclass(slots=True)
+class Connection:
+    """One connection, while it lives and afterwards: for logs and for whoever follows progress."""
+
+    source: str
+    target: str
+    traffic: Traffic
+    session: Session | None = None
+    failure: str | None = None
+    began: float = field(default_factory=trio.current_time)
+
+
+Observer = Callable[[Connection], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TlsServer:
+    """Secures accepted connections."""
+
+    context: SSL.Context
+    expected: ExpectedPeer
+    handshake_limit: float
+
+    async def secure(self, transport: Stream, place: str) -> tuple[TlsStream, Session]:
+        """The server's side of a handshake; closes `transport` on failure. Raises TlsError."""
+        stream = TlsStream(transport, self.context, Side.SERVER, place=place, expected=self.expected)
+        return stream, await _handshake(stream, place, self.handshake_limit)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsClient:
+    """Secures dialled connections. `server_name` is for SNI, empty for none."""
+
+    context: SSL.Context
+    expected: ExpectedPeer
+    server_name: str
+    handshake_limit: float
+
+    async def secure(self, transport: Stream, place: str) -> tuple[TlsStream, Session]:
+        """The client's side of a handshake; closes `transport` on failure. Raises TlsError."""
+        stream = TlsStream(
+            transport,
+            self.context,
+            Side.CLIENT,
+            place=place,
+            expected=self.expected,
+            server_name=self.server_name,
+        )
+        return stream, await _handshake(stream, place, self.handshake_limit)
+
+
+async def make_client(
+    target: Endpoint, settings: TlsSettings, context: SSL.Context, handshake_limit: float
+) -> TlsClient:
+    """The TLS client for `target`: whom it expects there follows from the target's host or the settings.
+
+    Raises ConnectionFailed where there is no name to expect and none was given.
+    """
+    host = target.host if isinstance(target, TcpEndpoint) else ""
+    server_name = host if settings.server_name is None else settings.server_name
+    expected = await _expected_at(host, target, settings)
+    return TlsClient(context, expected, server_name, handshake_limit)
+
+
+async def _expected_at(host: str, target: Endpoint, settings: TlsSettings) -> ExpectedPeer:
+    if settings.peer_names or not settings.verify:
+        return ExpectedPeer(settings.peer_names)
+    if not host:
+        raise ConnectionFailed(f"{target} has no host name that the peer could be checked against; give --peer-name")
+    address = parse_address(host)
+    return ExpectedPeer((host,) if address is None else (host, *await names_of(str(address))))
+
+
+async def _handshake(stream: TlsStream, place: str, limit: float) -> Session:
+    try:
+        with trio.fail_after(limit):
+            return await stream.handshake()
+    except trio.TooSlowError as error:
+        await trio.aclose_forcefully(stream.transport)
+        raise HandshakeError(f"{place} did not finish the TLS handshake within {limit:g} s") from error
+    except BaseException:
+        await trio.aclose_forcefully(stream.transport)
+        raise
+
+
+class Tunnel:
+    """Serves listeners: each accepted stream is carried to wherever `dial` leads.
+
+    `server` secures what is accepted, `client` what is dialled; one of them is set. `target` names the dialled place
+    in logs. `observe` is called when a connection has its session, and again when it has ended.
+    """
+
+    def __init__(
+        self,
+        dial: Callable[[], Awaitable[Stream]],
+        target: str,
+        limits: Limits,
+        *,
+        server: TlsServer | None = None,
+        client: TlsClient | None = None,
+        sockets: SocketOptions | None = None,
+        observe: Observer | None = None,
+    ) -> None:
+        self._dial = dial
+        self._target = target
+        self._limits = limits
+        self._server = server
+        self._client = client
+        self._sockets = sockets or SocketOptions()
+        self._observe = observe
+        self._accepting = trio.CancelScope()
+        self._draining = False
+        self.open = 0
+
+    async def serve(self, listeners: Sequence[Listener]) -> None:
+        """Accept and carry until `drain` is called or the listeners have no more to give; closes the listeners."""
+        async with trio.open_nursery() as connections:
+            with self._accepting:
+                try:
+                    await trio.serve_listeners(self._admit, list(listeners), handler_nursery=connections)
+                except* trio.ClosedResourceError:
+                    pass  # a listener of one connection, standard input for example, has given it
+                finally:
+                    with trio.CancelScope(shield=True):
+                        for listener in listeners:
+                            await listener.aclose()
+            if self._draining:
+                connections.cancel_scope.deadline = trio.current_time() + self._limits.drain
+                if self.open:
+                    log.info("draining: %d connections have %g s to end", self.open, self._limits.drain)
+
+    def drain(self) -> None:
+        """Stop accepting; `serve` returns when the open connections have ended or the drain limit is over."""
+        self._draining = True
+        self._accepting.cancel()
+
+    async def _admit(self, accepted: Stream) -> None:
+        """One accepted connection, from its first byte to its last; no failure of it leaves this function."""
+        source = places.peer_of(accepted)
+        if not places.is_allowed(accepted, self._sockets):
+            log.warning("%s refused: its address is not in the allowed range", source)
+            await places.abort(accepted)
+        elif self.open >= self._limits.connections:
+            log.warning("%s refused: %d connections are open, as many as allowed", source, self.open)
+            await places.abort(accepted)
+        else:
+            self.open += 1
+            try:
+                await self._carry(accepted, source)
+            finally:
+                self.open -= 1
+
+    async def _carry(self, accepted: Stream, source: str) -> None:
+        connection = Connection(source, self._target, Traffic())
+        try:
+            await self.carry(accepted, connection)
+        except PytunnelError as error:
+            connection.failure = str(error)
+        log_end(connection)
+        if self._observe is not None:
+            self._observe(connection)
+
+    async def carry(self, accepted: Stream, connection: Connection) -> None:
+        """Secure, dial and relay one accepted stream; it and what was dialled are closed afterwards.
+
+        Raises PytunnelError; both sides were then aborted, so that neither takes the failure for an end of file.
+        """
+        near, far = accepted, None
+        try:
+            if self._server is not None:
+                near, connection.session = await self._server.secure(accepted, connection.source)
+            far = await self._dial_within_limit()
+            if self._client is not None:
+                far, connection.session = await self._client.secure(far, self._target)
+            if self._observe is not None:
+                self._observe(connection)
+            await relay(near, far, connection.traffic, idle_limit=self._limits.idle)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await _break_off(near)
+                if far is not None:
+                    await _break_off(far)
+            raise
+        await near.aclose()
+        await far.aclose()
+
+    async def _dial_within_limit(self) -> Stream:
+        try:
+            with trio.fail_after(self._limits.connect):
+                return await self._dial()
+        except trio.TooSlowError as error:
+            raise ConnectionFailed(f"{self._target} did not answer within {self._limits.connect:g} s") from error
+
+
+async def _break_off(stream: Stream) -> None:
+    """Close so that the other side can tell it from an end of file: no close_notify, or a reset of plain TCP."""
+    if isinstance(stream, TlsStream):
+        await trio.aclose_forcefully(stream)
+    else:
+        await places.abort(stream)
+
+
+def log_end(connection: Connection) -> None:
+    """One line for a connection that has ended: who, how much, how long, how."""
+    seconds = trio.current_time() - connection.began
+    traffic, session = connection.traffic, connection.session
+    fields: dict[str, object] = {
+        "source": connection.source,
+        "target": connection.target,
+        "bytes_out": traffic.outward,
+        "bytes_in": traffic.inward,
+        "seconds": round(seconds, 3),
+    }
+    if session is not None:
+        fields |= {"tls": session.version, "cipher": session.cipher, "peer": session.peer_name}
+    if connection.failure is not None:
+        fields["error"] = connection.failure
+        log.warning("%s -> %s: %s", connection.source, connection.target, connection.failure, extra={"fields": fields})
+        return
+    log.info(
+        "%s -> %s ended: %d bytes out, %d in, %.1f s, %s",
+        connection.source,
+        connection.target,
+        traffic.outward,
+        traffic.inward,
+        seconds,
+        f"{session.version} {session.cipher} with {session.peer_name}" if session else "not secured",
+        extra={"fields": fields},
+    )

@@ -13,7 +13,14 @@ import pytest
 # "package.*" places a package and all in it that is not placed by its own name.
 LAYERS: dict[str, tuple[str, ...]] = {
     "faces": ("pytunnel.cli", "pytunnel.demo", "pytunnel.__main__", "pytunnel.sst.shim"),
-    "jobs": ("pytunnel.certs", "pytunnel.doctor", "pytunnel.sst.joiner", "pytunnel.sst.donor"),
+    "jobs": (
+        "pytunnel.configuration",
+        "pytunnel.service",
+        "pytunnel.certs",
+        "pytunnel.doctor",
+        "pytunnel.sst.joiner",
+        "pytunnel.sst.donor",
+    ),
     "SST parts": ("pytunnel.sst.*",),
     "tunnel": ("pytunnel.tunnel", "pytunnel.relay"),
     "security": ("pytunnel.tls.*", "pytunnel.sockopt"),

@@ -39,12 +39,11 @@ class Limits:
 
     connections: int = 1000
     handshake: float = 20.0
-    connect: float = 20.0
     idle: float | None = None
     drain: float = 30.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Connection:
     """One connection, while it lives and afterwards: for logs and for whoever follows progress."""
 
@@ -53,6 +52,7 @@ class Connection:
     traffic: Traffic
     session: Session | None = None
     failure: str | None = None
+    ended: bool = False
     began: float = field(default_factory=trio.current_time)
 
 
@@ -145,7 +145,7 @@ class Tunnel:
         server: TlsServer | None = None,
         client: TlsClient | None = None,
         sockets: SocketOptions | None = None,
-        observe: Observer | None = None,
+        observe: Observer,
     ) -> None:
         self._dial = dial
         self._target = target
@@ -192,34 +192,31 @@ class Tunnel:
         else:
             self.open += 1
             try:
-                await self._carry(accepted, source)
+                await self.carry(accepted, Connection(source, self._target, Traffic()))
             finally:
                 self.open -= 1
-
-    async def _carry(self, accepted: Stream, source: str) -> None:
-        connection = Connection(source, self._target, Traffic())
-        try:
-            await self.carry(accepted, connection)
-        except PytunnelError as error:
-            connection.failure = str(error)
-        log_end(connection)
-        if self._observe is not None:
-            self._observe(connection)
 
     async def carry(self, accepted: Stream, connection: Connection) -> None:
         """Secure, dial and relay one accepted stream; it and what was dialled are closed afterwards.
 
-        Raises PytunnelError; both sides were then aborted, so that neither takes the failure for an end of file.
+        A failure is noted in `connection`; both sides were then aborted, so that neither takes it for an end of file.
         """
+        try:
+            await self._secure_and_relay(accepted, connection)
+        except PytunnelError as error:
+            connection.failure = str(error)
+        connection.ended = True
+        self._observe(connection)
+
+    async def _secure_and_relay(self, accepted: Stream, connection: Connection) -> None:
         near, far = accepted, None
         try:
             if self._server is not None:
                 near, connection.session = await self._server.secure(accepted, connection.source)
-            far = await self._dial_within_limit()
+            far = await self._dial()
             if self._client is not None:
                 far, connection.session = await self._client.secure(far, self._target)
-            if self._observe is not None:
-                self._observe(connection)
+            self._observe(connection)
             await relay(near, far, connection.traffic, idle_limit=self._limits.idle)
         except BaseException:
             with trio.CancelScope(shield=True):
@@ -229,13 +226,6 @@ class Tunnel:
             raise
         await near.aclose()
         await far.aclose()
-
-    async def _dial_within_limit(self) -> Stream:
-        try:
-            with trio.fail_after(self._limits.connect):
-                return await self._dial()
-        except trio.TooSlowError as error:
-            raise ConnectionFailed(f"{self._target} did not answer within {self._limits.connect:g} s") from error
 
 
 async def _break_off(stream: Stream) -> None:
@@ -247,7 +237,9 @@ async def _break_off(stream: Stream) -> None:
 
 
 def log_end(connection: Connection) -> None:
-    """One line for a connection that has ended: who, how much, how long, how."""
+    """An observer that writes one line for a connection that has ended: who, how much, how long, how."""
+    if not connection.ended:
+        return
     seconds = trio.current_time() - connection.began
     traffic, session = connection.traffic, connection.session
     fields: dict[str, object] = {

@@ -25,7 +25,7 @@ class SocketOptions:
     """Options of TCP sockets; None leaves the system's default.
 
     `bind_host`/`bind_port` are the local address: of the listener when listening, the source address when dialling.
-    `connect_timeout` and the keep-alive times are in seconds, the buffers in bytes.
+    `connect_timeout` (of one address) and the keep-alive times are in seconds, the buffers in bytes.
     `allowed_peers` holds the networks a listener accepts from (None: every one).
     """
 
@@ -40,7 +40,7 @@ class SocketOptions:
     keep_count: int | None = None
     send_buffer: int | None = None
     receive_buffer: int | None = None
-    connect_timeout: float | None = None
+    connect_timeout: float = 20.0
     retry: Retry = Retry()
     backlog: int | None = None
     allowed_peers: tuple[IPNetwork, ...] | None = None

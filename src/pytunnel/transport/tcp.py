@@ -135,7 +135,7 @@ async def _dial_once(endpoint: TcpEndpoint, options: SocketOptions) -> trio.Sock
         try:
             _apply(sock, options)
             await _bind_source(sock, family, options)
-            with trio.fail_after(options.connect_timeout or float("inf")):
+            with trio.fail_after(options.connect_timeout):
                 await sock.connect(address)
             return trio.SocketStream(sock)
         except trio.TooSlowError:

@@ -1,0 +1,5 @@
+"""`python -m pytunnel`."""
+
+from pytunnel.cli import main
+
+main()

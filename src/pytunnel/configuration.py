@@ -1,0 +1,215 @@
+"""The options of `listen` and `connect`, wherever they come from: command line, environment, file, in this order.
+
+An option's one name serves all three: `--peer-name`, PYTUNNEL_PEER_NAME, `peer-name = [...]` in the TOML file.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pytunnel.endpoint import Endpoint, parse_endpoint
+from pytunnel.errors import PytunnelError
+from pytunnel.sockopt import SockOpt, apply_to_sockets, apply_to_tls, parse_sockopt
+from pytunnel.tls.context import Side
+from pytunnel.tls.settings import TlsSettings
+from pytunnel.transport.options import SocketOptions
+from pytunnel.tunnel import Limits
+
+Value = str | int | float | bool | tuple[str, ...]
+
+
+class ConfigurationError(PytunnelError):
+    """An option with a value that can't be used; names the option and where it was set."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option. `read` turns its text into its value and raises ValueError that says what is expected."""
+
+    name: str
+    metavar: str | None
+    help: str
+    read: Callable[[str], Value]
+    repeatable: bool = False
+
+    @property
+    def variable(self) -> str:
+        """Its name in the environment."""
+        return "PYTUNNEL_" + self.name.upper().replace("-", "_")
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelPlan:
+    """Everything that one tunnel needs to run. `source` is accepted at, `target` carried to."""
+
+    side: Side
+    source: Endpoint
+    target: Endpoint
+    tls: TlsSettings
+    sockets: SocketOptions
+    limits: Limits
+    notes: tuple[str, ...] = ()
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError("expected a number of seconds above 0")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError("expected a whole number above 0")
+    return value
+
+
+def _version(text: str) -> str:
+    if text not in ("1.2", "1.3"):
+        raise ValueError("expected 1.2 or 1.3; older versions of TLS are not safe")
+    return text
+
+
+def _switch(text: str) -> bool:
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if text.lower() not in words:
+        raise ValueError("expected 1 or 0")
+    return words[text.lower()]
+
+
+OPTIONS = (
+    Option("cert", "FILE", "our certificate, PEM; may hold the key and the chain too", str),
+    Option("key", "FILE", "our private key, PEM (default: in the --cert file)", str),
+    Option("ca", "FILE|DIR", "trusted certificates: a file of one or many, or a directory of files", str),
+    Option("peer-name", "NAME", "a name the peer may carry; repeatable (connect: default TO's host)", str, True),
+    Option("no-verify", None, "do not verify the peer at all: anyone can be in the middle", _switch),
+    Option("ciphers", "LIST", "OpenSSL cipher list; names TLS_… are the suites of TLS 1.3", str),
+    Option("tls-min", "VERSION", "least TLS version: 1.2 (default) or 1.3", _version),
+    Option("sockopt", "WORDS", "options in socat's words, such as nodelay,keepalive,pf=ip6", str),
+    Option("max-connections", "N", "connections open at once (default 1000); more are refused", _count),
+    Option("handshake-timeout", "SECONDS", "limit of a TLS handshake (default 20)", _seconds),
+    Option("connect-timeout", "SECONDS", "limit of reaching TO (default 20)", _seconds),
+    Option("idle-timeout", "SECONDS", "end a connection without a byte for so long (default: never)", _seconds),
+    Option("drain-timeout", "SECONDS", "after SIGTERM, how long open connections may go on (default 30)", _seconds),
+)
+
+
+def read_options(
+    arguments: Mapping[str, object], environment: Mapping[str, str], file: Path | None
+) -> dict[str, Value]:
+    """Each option's value from the first source that sets it.
+
+    `arguments` holds option names with texts (or lists of texts), None where the command line is silent.
+    Raises ConfigurationError.
+    """
+    from_file = _read_file(file) if file is not None else {}
+    found: dict[str, Value] = {}
+    for option in OPTIONS:
+        sources = (
+            (f"--{option.name}", arguments.get(option.name)),
+            (option.variable, environment.get(option.variable)),
+            (f"{option.name} in {file}", from_file.get(option.name)),
+        )
+        for place, raw in sources:
+            if raw is not None:
+                found[option.name] = _value(option, place, raw)
+                break
+    return found
+
+
+def make_plan(side: Side, source: str, target: str, options: Mapping[str, Value]) -> TunnelPlan:
+    """The plan of a tunnel from its two endpoints and its options.
+
+    Raises PytunnelError (an endpoint, a sockopt word, a combination that can't be).
+    """
+    words = parse_sockopt(_text(options, "sockopt") or "")
+    if options.get("no-verify") and options.get("peer-name"):
+        raise ConfigurationError("--no-verify and --peer-name contradict each other; give one of them")
+    return TunnelPlan(
+        side=side,
+        source=parse_endpoint(source),
+        target=parse_endpoint(target),
+        tls=_tls_settings(options, words),
+        sockets=apply_to_sockets(words, _socket_options(options)),
+        limits=_limits(options),
+        notes=words.notes,
+    )
+
+
+def _tls_settings(options: Mapping[str, Value], words: SockOpt) -> TlsSettings:
+    names = options.get("peer-name", ())
+    settings = TlsSettings(
+        certificate=_path(options, "cert"),
+        key=_path(options, "key"),
+        ca=_path(options, "ca"),
+        verify=not options.get("no-verify", False),
+        peer_names=names if isinstance(names, tuple) else (str(names),),
+        ciphers=_text(options, "ciphers"),
+        minimum=_text(options, "tls-min") or "1.2",
+    )
+    return apply_to_tls(words, settings)
+
+
+def _socket_options(options: Mapping[str, Value]) -> SocketOptions:
+    default = SocketOptions()
+    return replace(default, connect_timeout=_number(options, "connect-timeout", default.connect_timeout))
+
+
+def _limits(options: Mapping[str, Value]) -> Limits:
+    default = Limits()
+    return Limits(
+        connections=int(_number(options, "max-connections", default.connections)),
+        handshake=_number(options, "handshake-timeout", default.handshake),
+        idle=_number(options, "idle-timeout", math.inf) if "idle-timeout" in options else None,
+        drain=_number(options, "drain-timeout", default.drain),
+    )
+
+
+def _value(option: Option, place: str, raw: object) -> Value:
+    if option.repeatable:
+        texts = raw if isinstance(raw, list) else str(raw).split(",")
+        return tuple(str(text).strip() for text in texts)
+    if isinstance(raw, (list, dict)):
+        raise ConfigurationError(f"{place}: expected one value")
+    text = str(raw).lower() if isinstance(raw, bool) else str(raw)
+    try:
+        return option.read(text)
+    except ValueError as error:
+        expected = str(error) if str(error).startswith("expected") else "expected a number"
+        raise ConfigurationError(f"{place}: {text!r} is not possible; {expected}") from error
+
+
+def _read_file(path: Path) -> dict[str, object]:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"the configuration file {path} can't be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the configuration file {path} is not TOML: {error}") from error
+    known = [option.name for option in OPTIONS]
+    for name in content:
+        if name not in known:
+            raise ConfigurationError(f"{path} sets {name!r}, which is no option; possible are {', '.join(known)}")
+    return content
+
+
+def _text(options: Mapping[str, Value], name: str) -> str | None:
+    value = options.get(name)
+    return None if value is None else str(value)
+
+
+def _path(options: Mapping[str, Value], name: str) -> Path | None:
+    value = options.get(name)
+    return None if value is None else Path(str(value))
+
+
+def _number(options: Mapping[str, Value], name: str, default: float) -> float:
+    value = options.get(name, default)
+    return float(value) if isinstance(value, (int, float, str)) else default

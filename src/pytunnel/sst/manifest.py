@@ -1,0 +1,124 @@
+"""Which files a snapshot is made of, and in which streams they travel.
+
+Listing reads the file system; planning is arithmetic on the list. File names are bytes here: a schema's or table's
+name may hold anything but a slash and a zero byte.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import heapq
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+FOREIGN_DIRECTORIES = (b"lost+found", b".zfs", b".snapshot", b".fseventsd", b".Trashes")
+"""Top-level directories of a datadir that belong to its file system, not to the database."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSet:
+    """Files of the top level of one directory. `suffix` is that of the rsync module they go to."""
+
+    title: str
+    suffix: str
+    patterns: tuple[str, ...]
+
+
+SYSTEM = FileSet("InnoDB system tablespace", "-data_dir", ("ibdata*", "ib_lru_dump"))
+REDO = FileSet("redo log", "-log_dir", ("ib_logfile[0-9]*",))
+UNDO = FileSet("undo tablespaces", "-undo_dir", ("undo*",))
+ARIA = FileSet("Aria log", "-aria_log", ("aria_log_control", "aria_log.*"))
+FILE_SETS = (SYSTEM, REDO, UNDO, ARIA)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Entry:
+    """One file (or directory or link, of size 0) of a schema: its size in bytes, its path below the datadir."""
+
+    size: int
+    path: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """How much there is to move."""
+
+    bytes: int = 0
+    files: int = 0
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(self.bytes + other.bytes, self.files + other.files)
+
+
+def list_schemas(datadir: Path, left_out: Iterable[Path] = ()) -> list[Entry]:
+    """All that lies in the top-level directories of `datadir`, the directories themselves included.
+
+    `left_out` are directories below the datadir that hold something else than schemas. A file that vanishes while
+    the list is made was a temporary one. Raises OSError when a directory can't be read.
+    """
+    skipped = {os.fsencode(path) for path in left_out}
+    entries: list[Entry] = []
+    with os.scandir(os.fsencode(datadir)) as top:
+        schemas = sorted(
+            item.name
+            for item in top
+            if item.is_dir(follow_symlinks=False) and item.name not in FOREIGN_DIRECTORIES and item.path not in skipped
+        )
+    for schema in schemas:
+        entries.extend(_walk(os.fsencode(datadir), schema, skipped))
+    return entries
+
+
+def measure(directory: Path, files: FileSet) -> Amount:
+    """How many files of a set lie in `directory`, and their bytes."""
+    total = Amount()
+    with os.scandir(directory) as items:
+        for item in items:
+            if item.is_file(follow_symlinks=False) and any(fnmatch.fnmatch(item.name, p) for p in files.patterns):
+                total += Amount(item.stat(follow_symlinks=False).st_size, 1)
+    return total
+
+
+def total(entries: Iterable[Entry]) -> Amount:
+    """The sum of a list; directories count as files of no bytes, as rsync counts them."""
+    sizes = [entry.size for entry in entries]
+    return Amount(sum(sizes), len(sizes))
+
+
+def plan_streams(entries: Sequence[Entry], count: int) -> list[list[Entry]]:
+    """Divide `entries` into at most `count` streams of nearly equal bytes, none of them empty.
+
+    Largest first, each to the stream that has the least so far (Graham's rule: at worst a third over the best plan).
+    Within a stream the files are in the order of their paths, so that a directory comes before what it holds.
+    """
+    streams: list[list[Entry]] = [[] for _ in range(max(1, min(count, len(entries))))]
+    loads = [(0, 0, number) for number in range(len(streams))]
+    for entry in sorted(entries, key=lambda entry: (-entry.size, entry.path)):
+        load, files, number = heapq.heappop(loads)
+        streams[number].append(entry)
+        heapq.heappush(loads, (load + entry.size, files + 1, number))
+    return [sorted(stream, key=lambda entry: entry.path) for stream in streams if stream]
+
+
+def file_list(entries: Iterable[Entry]) -> bytes:
+    """The text for `rsync --files-from --from0`; `./` keeps a name that begins with `#` or `-` a name."""
+    return b"".join(b"./" + entry.path + b"\0" for entry in entries)
+
+
+def _walk(root: bytes, relative: bytes, skipped: set[bytes]) -> Iterator[Entry]:
+    yield Entry(0, relative)
+    with os.scandir(root + b"/" + relative) as items:
+        for item in items:
+            path = relative + b"/" + item.name
+            try:
+                status = item.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                if item.path not in skipped:
+                    yield from _walk(root, path, skipped)
+            elif stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
+                yield Entry(status.st_size if stat.S_ISREG(status.st_mode) else 0, path)

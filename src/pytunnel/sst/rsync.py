@@ -1,0 +1,196 @@
+"""How rsync is called, on both sides: its daemon's configuration, its arguments, what its exit codes mean.
+
+Text and values only; the roles start the programs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pytunnel.sst.errors import ExitCode, SstError
+from pytunnel.sst.manifest import FOREIGN_DIRECTORIES, FileSet
+
+MODULE = "rsync_tunnel_sst"
+PLAN_SUFFIX = "-plan"
+USER = "pytunnel"
+
+_HANDOVER = Path(__file__).with_name("handover.py")
+_IDLE_LIMIT = 300  # seconds without a byte, then rsync's daemon gives up
+
+_SAID = {
+    2: "the two rsync versions can't talk to each other; install the same one on both nodes",
+    3: "a directory that should be transferred is not there",
+    5: "the joiner's rsync did not let us in",
+    10: "the connection failed",
+    11: "a file could not be written or read: is the disk full, or a permission missing?",
+    12: "the rsync protocol broke: the connection was cut, or the other node's rsync is of another kind",
+    13: "rsync could not report its own state",
+    14: "rsync's processes lost each other",
+    19: "rsync was stopped",
+    20: "rsync was killed",
+    23: "some files could not be transferred",
+    24: "some files vanished while they were transferred",
+    30: "no byte came for too long",
+    35: "the other node did not answer in time",
+}
+_EXIT_CODES = {2: ExitCode.PROTOCOL, 12: ExitCode.BROKEN_OFF, 10: ExitCode.BROKEN_OFF, 30: ExitCode.BROKEN_OFF}
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """What the donor must know to be let in: valid for one transfer, never shown."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One directory that the joiner's rsync serves. `excluded` are patterns that it neither takes nor deletes."""
+
+    name: str
+    path: Path
+    excluded: tuple[str, ...] = ()
+
+
+def daemon_config(modules: Iterable[Module], secrets_file: Path | None) -> str:
+    """The text of rsyncd.conf for the joiner.
+
+    `secrets_file` None admits everybody (an old donor knows no secret). Raises SstError for a path that
+    rsyncd.conf can't express.
+    """
+    lines = [
+        "use chroot = no",
+        "read only = no",
+        "write only = no",
+        f"timeout = {_IDLE_LIMIT}",
+        # with `use chroot = no` the default would rewrite every symlink, and the donor's are to be kept
+        "munge symlinks = no",
+        "log file = /dev/fd/2",
+        "log format = %o %f %l",
+    ]
+    if os.geteuid() == 0:  # started by root, rsync would serve as nobody, who can't write the datadir
+        lines += [f"uid = {os.geteuid()}", f"gid = {os.getegid()}"]
+    if secrets_file is not None:
+        lines += [f"auth users = {USER}", f"secrets file = {_config_path(secrets_file)}", "strict modes = yes"]
+    for module in modules:
+        lines += [f"[{module.name}]", f"    path = {_config_path(module.path)}"]
+        if module.excluded:  # the words are parted by blanks, so a blank in a name becomes "any character"
+            lines.append("    exclude = " + " ".join(re.sub(r"\s", "?", pattern) for pattern in module.excluded))
+    return "\n".join(lines) + "\n"
+
+
+def daemon_command(config: Path) -> list[str]:
+    """The joiner's rsync for one connection on its standard input and output."""
+    return ["rsync", "--server", "--daemon", f"--config={config}", "."]
+
+
+def client_command(control: int, *arguments: str) -> list[str]:
+    """The donor's rsync; it hands its connection over through descriptor `control`."""
+    shell = f"{shlex.quote(sys.executable)} -I -S {shlex.quote(str(_HANDOVER))} {control}"
+    return ["rsync", f"--rsh={shell}", *arguments]
+
+
+def client_environment(environment: Mapping[str, str], secret: Secret | None) -> dict[str, str]:
+    """rsync's environment: nothing of ours may change its meaning, the secret is in no argument."""
+    clean = {name: value for name, value in environment.items() if not name.startswith("RSYNC_")}
+    if secret is not None:
+        clean["RSYNC_PASSWORD"] = secret.password
+    return clean
+
+
+def destination(module: str, secret: Secret | None, path: str = "") -> str:
+    """The joiner's module as rsync's last argument; the host's name is decoration, pytunnel dials."""
+    user = f"{secret.user}@" if secret is not None else ""
+    return f"{user}joiner::{module}/{path}"
+
+
+_KEEP = ("--links", "--perms", "--owner", "--group")
+# In place and whole: a datadir has no room for second copies, and a delta would read all of both sides.
+# Never trust time stamps: InnoDB files may differ with the same size and time.
+_WRITE = ("--inplace", "--whole-file", "--ignore-times")
+
+
+def delete_arguments(datadir: Path, left_out: Iterable[Path], target: str) -> list[str]:
+    """Delete in the joiner's datadir what this one hasn't; transfers nothing."""
+    return [
+        "--recursive",
+        *_KEEP,
+        "--delete",
+        "--existing",
+        "--ignore-existing",
+        *(f"--exclude={pattern}" for pattern in protected(datadir, left_out)),
+        "--include=/*/",
+        "--exclude=/*",
+        f"{datadir}/",
+        target,
+    ]
+
+
+def schema_arguments(datadir: Path, target: str) -> list[str]:
+    """Transfer the files whose list is given on standard input."""
+    return ["--from0", "--files-from=-", *_KEEP, *_WRITE, f"{datadir}/", target]
+
+
+def set_arguments(directory: Path, files: FileSet, target: str) -> list[str]:
+    """Transfer one set's files, and delete those of them that only the joiner has; directories never match."""
+    includes = [f"--include=/{pattern}" for pattern in files.patterns]
+    return [
+        "--dirs",
+        *_KEEP,
+        *_WRITE,
+        "--delete",
+        "--exclude=/*/",
+        *includes,
+        "--exclude=*",
+        f"{directory}/",
+        target,
+    ]
+
+
+def file_arguments(file: Path, target: str) -> list[str]:
+    """Transfer one file."""
+    return ["--perms", *_WRITE, "--", str(file), target]
+
+
+def protected(datadir: Path, directories: Iterable[Path]) -> list[str]:
+    """Patterns of what is neither sent nor deleted: the file system's own directories, and `directories` below it."""
+    foreign = [f"/{name.decode()}" for name in FOREIGN_DIRECTORIES]
+    inside = [path.relative_to(datadir) for path in directories if datadir in path.parents]
+    return [*foreign, *(f"/{_literal(str(path))}/" for path in inside)]
+
+
+def parse_module_list(listing: str) -> frozenset[str]:
+    """The names of an rsync daemon's modules from what it lists: a name and a comment a line."""
+    return frozenset(line.split("\t")[0].strip() for line in listing.splitlines() if "\t" in line)
+
+
+def failure(code: int, last_words: str) -> SstError:
+    """The error for an exit code of rsync, with the last thing that rsync itself said."""
+    sentence = _SAID.get(code, "rsync failed")
+    detail = f" ({last_words})" if last_words else ""
+    exit_code = _EXIT_CODES.get(code, ExitCode.OTHER)
+    return SstError(f"rsync ended with code {code}: {sentence}{detail}", exit_code=exit_code)
+
+
+def _literal(text: str) -> str:
+    """The text as a pattern of rsync that matches nothing else."""
+    return re.sub(r"([*?\[\\])", r"\\\1", text)
+
+
+def _config_path(path: Path) -> str:
+    """A path as rsyncd.conf can hold it: it has no quoting, expands %NAME% and joins lines at a backslash."""
+    text = str(path)
+    if not text.isprintable() or "%" in text or text.endswith("\\") or text != text.strip():
+        raise SstError(
+            f"the directory {text!r} can't be served by rsync: its name holds a percent sign, a line break or "
+            "a blank at its end; move it",
+            exit_code=ExitCode.BAD_SETTING,
+        )
+    return text

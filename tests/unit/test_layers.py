@@ -23,7 +23,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "SST parts": ("pytunnel.sst.*",),
     "tunnel": ("pytunnel.tunnel", "pytunnel.relay"),
-    "security": ("pytunnel.tls.*", "pytunnel.sockopt"),
+    "security": ("pytunnel.tls.*", "pytunnel.sockopt", "pytunnel.socat"),
     "transport": ("pytunnel.transport.*", "pytunnel.endpoint"),
     "ground": ("pytunnel", "pytunnel.errors", "pytunnel.logs"),
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lab import LabError
 from lab.hosts import Host
+from lab.programs import located
 from lab.waiting import until
 
 _START_LIMIT = 10.0
@@ -41,7 +42,7 @@ def capturing(host: Host, file: Path) -> Iterator[Capture]:
     Raises LabError when tcpdump doesn't start or lost packets: then nothing would be proven.
     """
     report = file.with_suffix(".tcpdump")
-    words = ["tcpdump", "-i", "any", "-n", "-U", "-w", str(file), "-B", str(_BUFFER_KIB)]
+    words = [located("tcpdump"), "-i", "any", "-n", "-U", "-w", str(file), "-B", str(_BUFFER_KIB)]
     if os.geteuid() == 0:
         words += ["-Z", "root"]  # another user couldn't write the file
     with report.open("wb") as log:

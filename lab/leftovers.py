@@ -36,12 +36,12 @@ class Listener:
     port: int
 
 
-def leftovers(*nodes: Node) -> list[str]:
-    """What is still on any of the nodes after a moment's grace, in words; empty when they are clean.
+def leftovers(*nodes: Node, grace: float = GRACE) -> list[str]:
+    """What is still on any of the nodes after `grace` seconds, in words; empty as soon as they are clean.
 
     `nodes` must be all nodes that run on their hosts.
     """
-    comes_true(lambda: not _present(nodes), GRACE)
+    comes_true(lambda: not _present(nodes), grace)
     return _present(nodes)
 
 

@@ -169,6 +169,11 @@ class Node:
         try:
             self._process.wait(STOP_LIMIT)
         except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """End the server as a power cut does."""
+        if self._process is not None:
             self._process.kill()
             self._process.wait(STOP_LIMIT)
 

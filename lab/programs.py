@@ -33,7 +33,7 @@ class Programs:
 
 def missing() -> list[str]:
     """What of MariaDB, Galera and rsync isn't installed here: names, empty when all is there."""
-    absent = [name for name in NEEDED if _found(name) is None]
+    absent = [name for name in NEEDED if not installed(name)]
     if _provider() is None:
         absent.append("libgalera_smm.so")
     return absent
@@ -51,6 +51,11 @@ def find() -> Programs:
         client=located("mariadb"),
         provider=provider,
     )
+
+
+def installed(name: str) -> bool:
+    """Whether the program `name` is on this machine."""
+    return _found(name) is not None
 
 
 def located(name: str) -> str:

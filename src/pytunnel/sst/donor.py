@@ -1,0 +1,207 @@
+"""The donor's job: flush the server, send every file of the snapshot, tell both servers its position."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from pytunnel.endpoint import TcpEndpoint
+from pytunnel.sst import binlog, manifest, rsync, server, workplace
+from pytunnel.sst.donation import Courier
+from pytunnel.sst.errors import ExitCode, SstError
+from pytunnel.sst.filewatch import wait_for
+from pytunnel.sst.manifest import FILE_SETS, Amount, Entry, FileSet
+from pytunnel.sst.plan import PLAN_FILE, format_plan
+from pytunnel.sst.progress import Progress, report
+from pytunnel.sst.setup import Setup, temporary_directory
+from pytunnel.sst.state import STATE_FILE, Position, State, format_state, parse_position
+from pytunnel.transport import places
+from pytunnel.transport.places import Stream
+from pytunnel.tunnel import Connection, Limits, Tunnel, make_client
+
+log = logging.getLogger(__name__)
+
+_FLUSHED = "tables_flushed"
+_FLUSH_FAILED = "sst_error"
+_IDLE_LIMIT = 300.0  # seconds; the same as rsync's own
+_MODULE = rsync.MODULE
+
+@dataclass(frozen=True, slots=True)
+class _Donation:
+    """One transfer on its way: whom to send to, what the joiner offers, where our own files may lie."""
+
+    setup: Setup
+    courier: Courier
+    modules: frozenset[str]
+    private: Path
+    progress: Progress
+
+    @property
+    def datadir(self) -> Path:
+        return self.setup.layout.datadir
+
+    @property
+    def left_out(self) -> tuple[Path, ...]:
+        return self.setup.layout.nested_directories()
+
+    def module_of(self, files: FileSet) -> str:
+        """The set's own module; an old joiner has only some of them, and gets the files into its datadir."""
+        name = _MODULE + files.suffix
+        return name if name in self.modules else _MODULE
+
+
+async def donate(setup: Setup) -> None:
+    """Serve one joiner, from the first check to `done`; raises PytunnelError, and then nothing of ours is left."""
+    request = setup.request
+    progress = Progress("sent")
+    async with workplace.claim(request.datadir):
+        with workplace.private_directory(request.datadir, temporary_directory(request)) as private:
+            courier = await _make_courier(setup, progress)
+            modules = await courier.list_modules()
+            if _MODULE not in modules:
+                raise SstError(
+                    f"{courier.place} offers no rsync module {_MODULE}; does that node use this SST method?",
+                    exit_code=ExitCode.PROTOCOL,
+                )
+            donation = _Donation(setup, courier, modules, private, progress)
+            if request.bypass:
+                await _bypass(donation)
+            else:
+                await _full(donation)
+
+
+async def _make_courier(setup: Setup, progress: Progress) -> Courier:
+    address = setup.request.address
+    target = TcpEndpoint(address.host, address.port)
+    limits = Limits(idle=_IDLE_LIMIT)
+    client = await make_client(target, setup.settings.tls, setup.context, limits.handshake)
+    log.info("sending to %s, where %s is expected", target, client.expected if setup.settings.tls.verify else "anyone")
+
+    async def dial() -> Stream:
+        return await places.dial(target, setup.settings.sockets)
+
+    tunnel = Tunnel(dial, str(target), limits, client=client, observe=_note)
+    return Courier(tunnel, str(target), setup.request.secret, progress.observe)
+
+
+def _note(connection: Connection) -> None:
+    if connection.ended:
+        log.debug("%s: %d bytes out, %d in", connection.target, connection.traffic.outward, connection.traffic.inward)
+
+
+async def _bypass(donation: _Donation) -> None:
+    """The joiner has the data and gets the missing transactions (IST): only the position is sent."""
+    request = donation.setup.request
+    position = parse_position(f"{request.gtid} {request.gtid_domain_id}")
+    log.info("no data to send, the joiner takes the missing transactions (IST)")
+    server.say("continue")
+    await _send_state(donation, position, bypass=True)
+    server.say(f"done {position}")
+
+
+async def _full(donation: _Donation) -> None:
+    position = await _flush_tables(donation.datadir)
+    await trio.to_thread.run_sync(os.sync)
+    entries = await trio.to_thread.run_sync(manifest.list_schemas, donation.datadir, donation.left_out)
+    total = manifest.total(entries) + _measure_sets(donation)
+    archive = await trio.to_thread.run_sync(_pack_binlogs, donation)
+    if archive is not None:
+        total += Amount(archive.stat().st_size, 1)
+    donation.progress.total = total
+    await _announce(donation, total)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(report, donation.progress)
+        await _send_files(donation, entries)
+        if archive is not None:
+            await donation.courier.send(rsync.file_arguments(archive, donation.courier.target(_MODULE, archive.name)))
+        nursery.cancel_scope.cancel()
+    server.say("continue")  # from here on the server writes again, and nothing of the snapshot may be read
+    await _send_state(donation, position, bypass=False)
+    log.info("%s", donation.progress.closing_line())
+    server.say(f"done {position}")
+
+
+async def _flush_tables(datadir: Path) -> Position:
+    """Let the server flush and lock its tables; returns the snapshot's position.
+
+    Raises SstError when the server says that it couldn't.
+    """
+    flushed, failed = datadir / _FLUSHED, datadir / _FLUSH_FAILED
+    flushed.unlink(missing_ok=True)
+    failed.unlink(missing_ok=True)
+
+    def look() -> str | None:
+        if failed.exists():
+            failed.unlink()
+            raise SstError("the server could not flush its tables; its log says why")
+        try:
+            text = flushed.read_text()
+        except FileNotFoundError:
+            return None
+        return text if ":" in text else None
+
+    log.info("waiting for the server to flush its tables")
+    server.say("flush tables")
+    position = parse_position(await wait_for(datadir, look))
+    flushed.unlink(missing_ok=True)
+    log.info("tables are flushed at %s", position)
+    return position
+
+
+def _measure_sets(donation: _Donation) -> Amount:
+    total = Amount()
+    for files in FILE_SETS:
+        total += manifest.measure(donation.setup.layout.directory_of(files), files)
+    return total
+
+
+def _pack_binlogs(donation: _Donation) -> Path | None:
+    archive = donation.private / binlog.ARCHIVE
+    layout = donation.setup.layout
+    if layout.binlog is None:
+        return None
+    with archive.open("wb") as file:
+        packed = binlog.pack(layout.binlog, file)
+    log.info("binlogs that go with the snapshot: %s", ", ".join(packed) or "none")
+    return archive
+
+
+async def _announce(donation: _Donation, total: Amount) -> None:
+    """Tell a joiner that wants to know how much will come; it is for its log alone."""
+    log.info("snapshot of %d files, %d bytes", total.files, total.bytes)
+    module = _MODULE + rsync.PLAN_SUFFIX
+    if module in donation.modules:
+        plan = workplace.write_private(donation.private / PLAN_FILE, format_plan(total))
+        await donation.courier.send(rsync.file_arguments(plan, donation.courier.target(module, PLAN_FILE)))
+
+
+async def _send_files(donation: _Donation, entries: list[Entry]) -> None:
+    """Delete what the joiner has too much, then send: schemas in streams of equal bytes, each set by itself."""
+    courier, datadir = donation.courier, donation.datadir
+    await courier.send(rsync.delete_arguments(datadir, donation.left_out, courier.target(_MODULE)))
+    streams = donation.setup.settings.streams
+    at_work = trio.CapacityLimiter(streams)
+
+    async def send(arguments: list[str], stdin: bytes = b"") -> None:
+        async with at_work:
+            await courier.send(arguments, stdin)
+
+    async with trio.open_nursery() as nursery:
+        for stream in manifest.plan_streams(entries, streams):
+            arguments = rsync.schema_arguments(datadir, courier.target(_MODULE))
+            nursery.start_soon(send, arguments, manifest.file_list(stream))
+        for files in FILE_SETS:
+            directory = donation.setup.layout.directory_of(files)
+            nursery.start_soon(send, rsync.set_arguments(directory, files, courier.target(donation.module_of(files))))
+
+
+async def _send_state(donation: _Donation, position: Position, *, bypass: bool) -> None:
+    """The state file goes last: its arrival tells the joiner that everything before it is complete."""
+    secret = donation.courier.secret
+    state = State(position, secret=secret.password if secret is not None else None, bypass=bypass)
+    file = workplace.write_private(donation.private / STATE_FILE, format_state(state))
+    await donation.courier.send(rsync.file_arguments(file, donation.courier.target(_MODULE, STATE_FILE)))

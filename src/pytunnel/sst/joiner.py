@@ -1,0 +1,226 @@
+"""The joiner's job: check its own name, listen, let one donor's rsync write the datadir, tell the server the position.
+
+Nothing of the old data is touched before a donor that proved its name and its secret sends files. Each accepted
+connection gets an rsync of its own over a socket pair, so no plain port is ever open.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import trio
+
+from pytunnel.endpoint import TcpEndpoint
+from pytunnel.sst import binlog, rsync, server, workplace
+from pytunnel.sst.address import format_ready
+from pytunnel.sst.errors import ExitCode, SstError
+from pytunnel.sst.manifest import FILE_SETS, Amount
+from pytunnel.sst.plan import PLAN_FILE, parse_plan
+from pytunnel.sst.progress import Progress, report
+from pytunnel.sst.setup import Setup, temporary_directory
+from pytunnel.sst.state import STATE_FILE, State, parse_state
+from pytunnel.tls.identity import ExpectedPeer, presented_names
+from pytunnel.transport import places, process
+from pytunnel.transport.errors import TransportError
+from pytunnel.transport.places import Listener, Stream
+from pytunnel.tunnel import Connection, Limits, TlsServer, Tunnel, expected_at
+
+log = logging.getLogger(__name__)
+
+_IDLE_LIMIT = 300.0  # seconds; the same as rsync's own
+_MODULE = rsync.MODULE
+
+
+@dataclass(slots=True)
+class _Reception:
+    """One transfer that is coming in."""
+
+    setup: Setup
+    secret: rsync.Secret | None
+    private: Path
+    progress: Progress
+    tunnel: Tunnel | None = None
+
+    @property
+    def state_file(self) -> Path:
+        return self.setup.layout.datadir / STATE_FILE
+
+    def observe(self, connection: Connection) -> None:
+        """Follow each connection; when one has ended, look what it brought."""
+        if connection.session is not None:
+            self.progress.observe(connection)
+        if not connection.ended:
+            return
+        if connection.failure is not None:
+            log.warning("%s", connection.failure)
+        if self.progress.total is None:
+            self.progress.total = _read_plan(self.private / PLAN_FILE / PLAN_FILE)
+        if self.tunnel is not None and self.state_file.exists():
+            self.tunnel.drain()
+
+
+async def join(setup: Setup) -> None:
+    """Receive one snapshot, from the first check to the position; raises PytunnelError."""
+    request, layout = setup.request, setup.layout
+    await _check_own_name(setup)
+    layout.datadir.mkdir(parents=True, exist_ok=True)
+    async with workplace.claim(request.datadir):
+        with (
+            workplace.private_directory(request.datadir, temporary_directory(request)) as private,
+            workplace.in_progress(request.datadir),
+        ):
+            secret = None if setup.settings.legacy_donor else rsync.Secret(rsync.USER, secrets.token_hex(32))
+            reception = _Reception(setup, secret, private, Progress("received"))
+            try:
+                state = await _receive(reception)
+                if not state.bypass:
+                    await trio.to_thread.run_sync(_unpack_binlogs, reception)
+            finally:
+                reception.state_file.unlink(missing_ok=True)
+                (layout.datadir / binlog.ARCHIVE).unlink(missing_ok=True)
+    server.say(str(state.position))
+
+
+async def _check_own_name(setup: Setup) -> None:
+    """A donor will compare our certificate with the address that we announce; do it before it can fail there."""
+    if not setup.settings.tls.verify:
+        return
+    host = setup.request.address.host
+    expected: ExpectedPeer = await expected_at(host, setup.settings.tls.peer_names)
+    if not expected.accepts(setup.credentials.certificate):
+        raise SstError(
+            f"this node announces itself as {host}, but its certificate {setup.settings.tls.certificate} says "
+            f"{presented_names(setup.credentials.certificate)}: no donor would send to it. Make a certificate for "
+            f"{host}, or set bind_address (or wsrep_node_address, wsrep_sst_receive_address) to the name in it",
+            exit_code=ExitCode.BAD_SETTING,
+        )
+
+
+async def _receive(reception: _Reception) -> State:
+    setup = reception.setup
+    reception.state_file.unlink(missing_ok=True)
+    config = _write_config(reception)
+    listeners = await _listen(setup)
+    reading, writing = os.pipe()
+    reception.tunnel = Tunnel(
+        lambda: _start_rsync(config, writing),
+        "rsync",
+        Limits(idle=_IDLE_LIMIT),
+        server=TlsServer(setup.context, ExpectedPeer(), Limits().handshake),
+        sockets=setup.settings.sockets,
+        observe=reception.observe,
+    )
+    port = next(port for _, port in _bound(listeners))
+    announced = replace(setup.request.address, port=port, module=_MODULE)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(report, reception.progress)
+            nursery.start_soon(_log_rsync, reading)
+            server.say(format_ready(announced, reception.secret))
+            await reception.tunnel.serve(listeners)
+            nursery.cancel_scope.cancel()
+    finally:
+        os.close(writing)
+    state = parse_state(reception.state_file.read_text())
+    _check_secret(state, reception)
+    if not state.bypass:
+        log.info("%s", reception.progress.closing_line())
+    return state
+
+
+async def _listen(setup: Setup) -> list[Listener]:
+    """Listen at the announced address where it is this host's, else (behind NAT) at all of them."""
+    address = setup.request.address
+    sockets = setup.settings.sockets
+    try:
+        listeners = await places.open_listeners(TcpEndpoint(address.host, address.port), sockets)
+    except TransportError as error:
+        if error.port_taken:
+            raise
+        log.info("%s; listening on all addresses instead", error)
+        listeners = await places.open_listeners(TcpEndpoint("", address.port), sockets)
+    names = ", ".join(str(TcpEndpoint(host, port)) for host, port in _bound(listeners))
+    log.info("listening at %s for a donor that %s", names, _demanded(setup))
+    return list(listeners)
+
+
+def _bound(listeners: Sequence[Listener]) -> Iterator[tuple[str, int]]:
+    for listener in listeners:
+        if isinstance(listener, trio.SocketListener):
+            host, port, *_ = listener.socket.getsockname()
+            yield str(host), int(port)
+
+
+def _demanded(setup: Setup) -> str:
+    if setup.settings.legacy_donor:
+        return "the CA vouches for (legacy-donor=1: it need not know this transfer's secret)"
+    if not setup.settings.tls.verify:
+        return "knows this transfer's secret (verify=0: its certificate is NOT checked)"
+    return "the CA vouches for and that knows this transfer's secret"
+
+
+def _write_config(reception: _Reception) -> Path:
+    """rsync's configuration; the set directories are made here, because rsync serves only what exists."""
+    layout = reception.setup.layout
+    plan_directory = reception.private / PLAN_FILE
+    plan_directory.mkdir(mode=0o700)
+    modules = [
+        rsync.Module(_MODULE, layout.datadir, tuple(rsync.protected(layout.datadir, layout.nested_directories()))),
+        rsync.Module(_MODULE + rsync.PLAN_SUFFIX, plan_directory),
+    ]
+    for files in FILE_SETS:
+        directory = layout.directory_of(files)
+        directory.mkdir(parents=True, exist_ok=True)
+        modules.append(rsync.Module(_MODULE + files.suffix, directory))
+    secrets_file = None
+    if reception.secret is not None:
+        line = f"{reception.secret.user}:{reception.secret.password}\n"
+        secrets_file = workplace.write_private(reception.private / "secrets", line)
+    text = rsync.daemon_config(modules, secrets_file)
+    return workplace.write_private(reception.private / "rsyncd.conf", text)
+
+
+async def _start_rsync(config: Path, stderr: int) -> Stream:
+    environment = rsync.client_environment(os.environ, None)
+    return await process.spawn(rsync.daemon_command(config), environment=environment, stderr=stderr)
+
+
+async def _log_rsync(descriptor: int) -> None:
+    """Put what the joiner's rsync processes say into the log: complaints as warnings, the rest for debugging."""
+    async with trio.lowlevel.FdStream(descriptor) as stream:
+        unfinished = b""
+        async for data in stream:
+            *lines, unfinished = (unfinished + data).split(b"\n")
+            for line in lines:
+                text = line.decode(errors="replace")
+                complaint = any(word in text for word in ("rsync:", "error", "failed", "denied", "mismatch"))
+                log.log(logging.WARNING if complaint else logging.DEBUG, "rsync says: %s", text)
+
+
+def _read_plan(path: Path) -> Amount | None:
+    try:
+        return parse_plan(path.read_text())
+    except (OSError, UnicodeDecodeError):
+        return None  # an old donor sends none
+
+
+def _check_secret(state: State, reception: _Reception) -> None:
+    """The donor repeats the secret in the state file; another text means that the file is not this transfer's."""
+    if reception.secret is not None and not hmac.compare_digest(state.secret or "", reception.secret.password):
+        raise SstError("the state file does not hold this transfer's secret: the data can't be trusted")
+
+
+def _unpack_binlogs(reception: _Reception) -> None:
+    archive = reception.setup.layout.datadir / binlog.ARCHIVE
+    place = reception.setup.layout.binlog
+    if place is None or not archive.exists():
+        return
+    with archive.open("rb") as file:
+        names = binlog.unpack(place, file)
+    log.info("binlogs that came with the snapshot: %s", ", ".join(names) or "none")

@@ -1,0 +1,111 @@
+"""The SST method's entry: what the server passed in, an exit code that it understands out.
+
+The server runs this as `wsrep_sst_rsync_tunnel --role joiner|donor …`, with its own user and the datadir as working
+directory. Standard output belongs to the protocol, standard error is the server's error log.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+import trio
+
+from pytunnel import __version__, logs
+from pytunnel.errors import PytunnelError
+from pytunnel.sst import server
+from pytunnel.sst.errors import ExitCode, SstError
+from pytunnel.sst.log import ServerFormatter
+from pytunnel.sst.request import Request, Role, parse_request
+from pytunnel.transport.errors import TransportError
+
+log = logging.getLogger(__name__)
+
+_HELP = """\
+usage: wsrep_sst_rsync_tunnel --role joiner|donor --address HOST[:PORT][/MODULE] --datadir DIR [OPTION VALUE]...
+
+The database server runs this program when wsrep_sst_method=rsync_tunnel; there is no need to run it by hand.
+It is configured in the server's option files:
+
+    [mysqld]
+    wsrep_sst_method = rsync_tunnel
+    [sst]
+    tca   = /etc/my.cnf.d/bundle.crt
+    tcert = /etc/my.cnf.d/node1.pem
+"""
+
+
+def main() -> None:
+    """Entry point of `wsrep_sst_rsync_tunnel`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Do one role's job; returns the exit code, 0 or errno-like (pytunnel.sst.errors)."""
+    if argv in (["--help"], ["-h"]):
+        print(_HELP, end="")
+        return 0
+    if list(argv) == ["--version"]:
+        print(f"wsrep_sst_rsync_tunnel {__version__}")
+        return 0
+    os.umask(0o027)
+    logs.use_formatter(ServerFormatter())
+    try:
+        request = parse_request(argv, os.environ)
+        trio.run(_serve, request)
+    except Exception as error:  # the last place: every failure ends as one line and an exit code
+        return _report(error)
+    return 0
+
+
+async def _serve(request: Request) -> None:
+    """Run the role; a signal or the server's end cancels it, and its clean-up runs."""
+    from pytunnel.sst import setup  # after the arguments are known to be right
+
+    log.info("pytunnel %s as %s for %s", __version__, request.role.value, request.address)
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_fail_on, signals)
+            nursery.start_soon(server.watch, request.parent)
+            await _role(request)(await setup.prepare(request))
+            nursery.cancel_scope.cancel()
+
+
+def _role(request: Request) -> Callable[..., Awaitable[None]]:
+    """Each role's code is loaded only where it is needed: it is start-up time of a node that is down."""
+    if request.role is Role.JOINER:
+        from pytunnel.sst.joiner import join
+
+        return join
+    from pytunnel.sst.donor import donate
+
+    return donate
+
+
+async def _fail_on(signals: AsyncIterator[int]) -> None:
+    async for number in signals:
+        raise SstError(f"ended by {signal.Signals(number).name}", exit_code=ExitCode.BROKEN_OFF)
+
+
+def _report(error: Exception) -> int:
+    """Write the failure that the others follow from, and give its exit code."""
+    known = _first_known(error)
+    if known is None:
+        log.error("a fault of pytunnel's own; please report it with this line", exc_info=error)
+        return int(ExitCode.OTHER)
+    log.error("%s", known)
+    if isinstance(known, TransportError) and known.port_taken:
+        return int(ExitCode.PORT_TAKEN)
+    return known.exit_code if known.exit_code > 1 else int(ExitCode.BROKEN_OFF)
+
+
+def _first_known(error: BaseException) -> PytunnelError | None:
+    """The first PytunnelError in a tree of exception groups, which is what nurseries raise."""
+    if isinstance(error, PytunnelError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        return next((known for each in error.exceptions if (known := _first_known(each)) is not None), None)
+    return None

@@ -1,0 +1,87 @@
+"""How rsync is called, and what its words and exit codes mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytunnel.sst import rsync
+from pytunnel.sst.errors import ExitCode, SstError
+from pytunnel.sst.manifest import UNDO
+
+SECRET = rsync.Secret("pytunnel", "0123abcd")
+
+
+def test_the_daemon_demands_the_secret_in_every_module() -> None:
+    text = rsync.daemon_config([rsync.Module("data", Path("/d"))], Path("/p/secrets"))
+    head, _, modules = text.partition("[data]")
+    assert "auth users = pytunnel\nsecrets file = /p/secrets\nstrict modes = yes\n" in head
+    assert "path = /d" in modules
+
+
+def test_a_daemon_for_an_old_donor_demands_no_secret() -> None:
+    assert "auth users" not in rsync.daemon_config([rsync.Module("data", Path("/d"))], None)
+
+
+def test_symbolic_links_are_kept_as_they_are() -> None:
+    assert "munge symlinks = no" in rsync.daemon_config([], None)
+
+
+def test_a_module_protects_its_excluded_directories() -> None:
+    text = rsync.daemon_config([rsync.Module("data", Path("/d"), ("/lost+found", "/re do/"))], None)
+    assert "exclude = /lost+found /re?do/\n" in text
+
+
+@pytest.mark.parametrize("path", ["/a%b", "/a\nb", "/a\\", "/a "])
+def test_a_directory_that_rsyncd_conf_cannot_express_is_refused(path: str) -> None:
+    with pytest.raises(SstError, match="can't be served by rsync") as caught:
+        rsync.daemon_config([rsync.Module("data", Path(path))], None)
+    assert caught.value.exit_code == ExitCode.BAD_SETTING
+
+
+def test_the_secret_is_in_the_environment_and_in_no_argument() -> None:
+    command = rsync.client_command(7, *rsync.delete_arguments(Path("/d"), (), rsync.destination("m", SECRET)))
+    assert not any(SECRET.password in word for word in command)
+    assert rsync.client_environment({}, SECRET)["RSYNC_PASSWORD"] == SECRET.password
+    assert SECRET.password not in repr(SECRET)
+
+
+def test_rsync_variables_of_the_server_change_nothing() -> None:
+    environment = {"RSYNC_RSH": "evil", "RSYNC_PROXY": "evil:1", "PATH": "/bin"}
+    assert rsync.client_environment(environment, None) == {"PATH": "/bin"}
+
+
+def test_a_sets_directories_are_never_deleted() -> None:
+    arguments = rsync.set_arguments(Path("/d"), UNDO, "joiner::m/")
+    assert arguments.index("--exclude=/*/") < arguments.index("--include=/undo*") < arguments.index("--exclude=*")
+
+
+def test_only_directories_below_the_datadir_are_protected() -> None:
+    patterns = rsync.protected(Path("/d"), [Path("/d/redo[1]"), Path("/elsewhere")])
+    assert "/redo\\[1]/" in patterns
+    assert not any("elsewhere" in pattern for pattern in patterns)
+    assert "/lost+found" in patterns
+
+
+def test_the_module_list_is_read_from_the_daemons_answer() -> None:
+    listing = "rsync_tunnel_sst\t\nrsync_tunnel_sst-log_dir\ta comment\nmessage of the day\n"
+    assert rsync.parse_module_list(listing) == {"rsync_tunnel_sst", "rsync_tunnel_sst-log_dir"}
+
+
+@given(st.text())
+def test_any_answer_to_the_module_list_is_survived(listing: str) -> None:
+    rsync.parse_module_list(listing)
+
+
+def test_a_failure_says_what_the_code_means_and_what_rsync_said() -> None:
+    error = rsync.failure(11, "rsync: write failed: No space left on device (28)")
+    assert "is the disk full" in str(error)
+    assert "No space left" in str(error)
+
+
+@pytest.mark.parametrize(("code", "expected"), [(2, 71), (12, 32), (30, 32), (23, 255), (99, 255)])
+def test_each_failure_has_the_exit_code_that_the_server_understands(code: int, expected: int) -> None:
+    assert rsync.failure(code, "").exit_code == expected

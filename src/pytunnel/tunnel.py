@@ -103,16 +103,17 @@ async def make_client(
     Raises ConnectionFailed where there is no name to expect and none was given.
     """
     host = target.host if isinstance(target, TcpEndpoint) else ""
+    if settings.verify and not settings.peer_names and not host:
+        raise ConnectionFailed(f"{target} has no host name that the peer could be checked against; give --peer-name")
     server_name = host if settings.server_name is None else settings.server_name
-    expected = await _expected_at(host, target, settings)
+    expected = await expected_at(host, settings.peer_names) if settings.verify else ExpectedPeer()
     return TlsClient(context, expected, server_name, handshake_limit)
 
 
-async def _expected_at(host: str, target: Endpoint, settings: TlsSettings) -> ExpectedPeer:
-    if settings.peer_names or not settings.verify:
-        return ExpectedPeer(settings.peer_names)
-    if not host:
-        raise ConnectionFailed(f"{target} has no host name that the peer could be checked against; give --peer-name")
+async def expected_at(host: str, peer_names: Sequence[str] = ()) -> ExpectedPeer:
+    """Whom to expect at `host`: the given names instead of it, or itself; an address also has the names of its DNS."""
+    if peer_names:
+        return ExpectedPeer(tuple(peer_names))
     address = parse_address(host)
     return ExpectedPeer((host,) if address is None else (host, *await names_of(str(address))))
 

@@ -16,7 +16,8 @@ GIB = 1024**3
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (3 * GIB, "3.0 GiB"), (2048 * GIB, "2.0 TiB")]
+    ("count", "text"),
+    [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (3 * GIB, "3.0 GiB"), (2048 * GIB, "2.0 TiB")],
 )
 def test_bytes_are_written_for_people(count: int, text: str) -> None:
     assert size(count) == text
@@ -65,7 +66,10 @@ def test_a_line_comes_every_five_seconds_once_bytes_move() -> None:
             nursery.cancel_scope.cancel()
 
     trio.run(follow, clock=trio.testing.MockClock(autojump_threshold=0))
-    assert lines == ["sent 50 bytes of 100 bytes (50%), 10 bytes/s, 5 s left", "sent 50 bytes of 100 bytes (50%), 0 bytes/s, standing still"]
+    assert lines == [
+        "sent 50 bytes of 100 bytes (50%), 10 bytes/s, 5 s left",
+        "sent 50 bytes of 100 bytes (50%), 0 bytes/s, standing still",
+    ]
 
 
 def test_a_plan_is_understood_as_it_was_written() -> None:

@@ -73,7 +73,6 @@ def daemon_config(modules: Iterable[Module], secrets_file: Path | None) -> str:
         # with `use chroot = no` the default would rewrite every symlink, and the donor's are to be kept
         "munge symlinks = no",
         "log file = /dev/fd/2",
-        "log format = %o %f %l",
     ]
     if os.geteuid() == 0:  # started by root, rsync would serve as nobody, who can't write the datadir
         lines += [f"uid = {os.geteuid()}", f"gid = {os.getegid()}"]

@@ -68,7 +68,8 @@ async def spawn(
 ) -> ProcessStream:
     """Start a program, without a shell, whose standard input and output are the returned stream.
 
-    `stderr` is a file descriptor, or None for our own. Raises TransportError when it can't be started.
+    `stderr` is a file descriptor, subprocess.DEVNULL, or None for our own.
+    Raises TransportError when it can't be started.
     """
     ours, theirs = socket.socketpair()
     with theirs:

@@ -1,0 +1,106 @@
+"""A node joins wherever the servers keep their files, and however their options are written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lab.mariadb import Node, NodeSettings
+from lab.optionfile import Options
+from tests.cluster.harness import Cluster, assert_joined, bootstrap_with_data, with_server
+
+APART: Options = {
+    "innodb-data-home-dir": "{node}/elsewhere/system",
+    "innodb-log-group-home-dir": "{node}/elsewhere/redo",
+    "innodb-undo-directory": "{node}/elsewhere/undo",
+    "aria-log-dir-path": "{node}/elsewhere/aria",
+}
+SET_FILES = ("ibdata1", "ib_logfile0", "undo001", "undo002", "aria_log_control")
+
+
+def test_data_redo_undo_and_aria_files_outside_of_the_datadir(cluster: Cluster) -> None:
+    first, second = cluster.self_signed()
+    donor = bootstrap_with_data(cluster, with_server(first, APART))
+    joiner = cluster.node(with_server(second, APART))
+    joiner.join(donor)
+    assert_joined(donor, joiner)
+    assert set_files_in(joiner) == []
+
+
+def test_files_outside_of_the_datadir_on_the_donor_alone(cluster: Cluster) -> None:
+    first, second = cluster.self_signed()
+    donor = bootstrap_with_data(cluster, with_server(first, APART))
+    joiner = cluster.node(second)
+    joiner.join(donor)
+    assert_joined(donor, joiner)
+    assert set_files_in(joiner) == list(SET_FILES)
+
+
+def test_files_outside_of_the_datadir_on_the_joiner_alone_by_relative_paths(cluster: Cluster) -> None:
+    first, second = cluster.self_signed()
+    donor = bootstrap_with_data(cluster, first)
+    relative = {option: str(path).replace("{node}", "..") for option, path in APART.items()}
+    joiner = cluster.node(with_server(second, relative))
+    joiner.join(donor)
+    assert_joined(donor, joiner)
+    assert set_files_in(joiner) == []
+
+
+def test_binary_logs_with_an_index_elsewhere(cluster: Cluster) -> None:
+    binlog: Options = {
+        "log-bin": "{node}/elsewhere/events",
+        "log-bin-index": "{node}/elsewhere/names.index",
+        "log-slave-updates": "ON",
+    }
+    first, second = cluster.self_signed()
+    donor = bootstrap_with_data(cluster, with_server(first, {**binlog, "server-id": "1"}))
+    donor.sql.run("FLUSH BINARY LOGS")
+    last = binary_logs(donor)[-1]
+    joiner = cluster.node(with_server(second, {**binlog, "server-id": "2"}))
+    joiner.join(donor)
+    assert_joined(donor, joiner)
+    received = (joiner.directory / "elsewhere" / last).read_bytes()
+    assert (donor.directory / "elsewhere" / last).read_bytes().startswith(received)
+    assert last in binary_logs(joiner)
+    assert binary_logs(donor)[0] not in binary_logs(joiner)
+
+
+def test_binary_logs_in_the_datadir_under_their_usual_name(cluster: Cluster) -> None:
+    first, second = cluster.self_signed()
+    donor = bootstrap_with_data(cluster, with_server(first, {"log-bin": None, "server-id": "1"}))
+    joiner = cluster.node(with_server(second, {"log-bin": None, "server-id": "2"}))
+    joiner.join(donor)
+    assert_joined(donor, joiner)
+    assert all((joiner.datadir / name).exists() for name in binary_logs(joiner))
+
+
+def test_options_in_groups_that_have_the_servers_suffix(cluster: Cluster) -> None:
+    first, second = cluster.self_signed()
+    donor = bootstrap_with_data(cluster, with_suffix(first, server_id="1"))
+    joiner = cluster.node(with_suffix(second, server_id="2"))
+    joiner.join(donor)
+    assert_joined(donor, joiner)
+    assert binary_logs(joiner)[0].startswith("of-the-suffixed-group.")
+    assert (joiner.datadir / binary_logs(joiner)[0]).exists()
+
+
+def with_suffix(settings: NodeSettings, server_id: str) -> NodeSettings:
+    """The same settings in groups of the suffix `.two`; [sst] itself names files that don't exist."""
+    return replace(
+        settings,
+        sst={"tca": "/nowhere/ca.pem", "tcert": "/nowhere/node.pem"},
+        groups={
+            "sst.two": settings.sst,
+            "mysqld.two": {"log-bin": "of-the-suffixed-group", "server-id": server_id},
+        },
+        group_suffix=".two",
+    )
+
+
+def set_files_in(node: Node) -> list[str]:
+    """Which files of the sets that can live apart are in the node's datadir."""
+    return [name for name in SET_FILES if (node.datadir / name).exists()]
+
+
+def binary_logs(node: Node) -> list[str]:
+    """The binary logs that the node's index names."""
+    return [row[0] for row in node.sql.rows("SHOW BINARY LOGS")]

@@ -20,6 +20,7 @@ from lab.account import Account
 from lab.programs import Programs
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+_PROGRAM = "wsrep_sst_rsync_tunnel"
 _PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 _PROBE_LIMIT = 30.0
 # Only what tests are written with, and large.
@@ -42,10 +43,9 @@ def install(directory: Path, account: Account, programs: Programs) -> str:
 
 def _usable(account: Account, checkout: Path, environment: Path) -> bool:
     python = environment / "bin" / "python3"
-    return _runs(account, str(python), "-c", f"import sys; sys.path.insert(0, {str(checkout / 'src')!r}); {_PROBE}")
-
-
-_PROBE = "import trio, OpenSSL, pytunnel.errors"
+    return _runs(account, str(python), "-c", "import trio, OpenSSL") and _runs(
+        account, str(python), str(checkout / _PROGRAM), "--version"
+    )
 
 
 def _copy(directory: Path, account: Account, environment: Path) -> Path:

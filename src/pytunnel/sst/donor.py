@@ -17,7 +17,7 @@ from pytunnel.sst.filewatch import wait_for
 from pytunnel.sst.manifest import FILE_SETS, Amount, Entry, FileSet
 from pytunnel.sst.plan import PLAN_FILE, format_plan
 from pytunnel.sst.progress import Progress, report
-from pytunnel.sst.setup import Setup, temporary_directory
+from pytunnel.sst.setup import Setup
 from pytunnel.sst.state import STATE_FILE, Position, State, format_state, parse_position
 from pytunnel.transport import places
 from pytunnel.transport.places import Stream
@@ -59,7 +59,7 @@ async def donate(setup: Setup) -> None:
     request = setup.request
     progress = Progress("sent")
     async with workplace.claim(request.datadir):
-        with workplace.private_directory(request.datadir, temporary_directory(request)) as private:
+        with workplace.private_directory(request.datadir, request.tmpdir) as private:
             courier = await _make_courier(setup, progress)
             modules = await courier.list_modules()
             if _MODULE not in modules:

@@ -23,7 +23,7 @@ from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.manifest import FILE_SETS, Amount
 from pytunnel.sst.plan import PLAN_FILE, parse_plan
 from pytunnel.sst.progress import Progress, report
-from pytunnel.sst.setup import Setup, temporary_directory
+from pytunnel.sst.setup import Setup
 from pytunnel.sst.state import STATE_FILE, State, parse_state
 from pytunnel.tls.identity import ExpectedPeer, presented_names
 from pytunnel.transport import places, process
@@ -72,7 +72,7 @@ async def join(setup: Setup) -> None:
     layout.datadir.mkdir(parents=True, exist_ok=True)
     async with workplace.claim(request.datadir):
         with (
-            workplace.private_directory(request.datadir, temporary_directory(request)) as private,
+            workplace.private_directory(request.datadir, request.tmpdir) as private,
             workplace.in_progress(request.datadir),
         ):
             secret = None if setup.settings.legacy_donor else rsync.Secret(rsync.USER, secrets.token_hex(32))

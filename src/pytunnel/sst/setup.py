@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
 from OpenSSL import SSL
 
@@ -36,19 +35,17 @@ async def prepare(request: Request) -> Setup:
 
     Raises PytunnelError for the first thing that would make the transfer fail.
     """
-    settings = read_settings(await read_group(request, "sst"))
-    layout = find_layout(request, await read_server(request))
+    sst, mysqld = await read_group(request, "sst"), await read_server(request)
+    for warning in sst.warnings:
+        log.warning("my_print_defaults says: %s", warning)
+    settings = read_settings(sst)
+    layout = find_layout(request, mysqld, sst)
     if shutil.which("rsync") is None:
         raise SstError("rsync is not installed, or not on the server's PATH; install it", exit_code=ExitCode.MISSING)
     credentials = load_credentials(settings.tls)
     context = make_context(settings.tls, credentials)
     _log_settings(settings, credentials)
     return Setup(request, settings, layout, credentials, context)
-
-
-def temporary_directory(request: Request) -> Path:
-    """Where our private directory is made: the server's own choice, else the system's."""
-    return request.tmpdir
 
 
 def _log_settings(settings: SstSettings, credentials: Credentials) -> None:

@@ -1,0 +1,133 @@
+"""Where the server keeps its files: from what it was told to one set of paths. Nothing is looked up on disk."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytunnel.sst.errors import ExitCode, SstError
+from pytunnel.sst.manifest import ARIA, REDO, SYSTEM, UNDO, FileSet
+from pytunnel.sst.optionfile import OptionGroup
+from pytunnel.sst.request import Request, ServerPaths
+
+_DEFAULT_BINLOG = "mysql-bin"
+_BINLOG_SWITCHES = ("log-bin", "skip-log-bin", "disable-log-bin")
+
+
+@dataclass(frozen=True, slots=True)
+class BinlogPlace:
+    """Where the binlogs are: `base` is their path without the number.
+
+    `written_directory` is what stands before their names in the index, as the server writes it: "./", "sub/" or
+    "/var/log/". Relative ones mean the datadir. `most` is how many go with a snapshot; negative: all.
+    """
+
+    datadir: Path
+    base: Path
+    index: Path
+    written_directory: str
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The server's directories, complete paths all; `binlog` is None where it keeps none."""
+
+    datadir: Path
+    data: Path
+    redo: Path
+    undo: Path
+    aria: Path
+    binlog: BinlogPlace | None = None
+
+    def directory_of(self, files: FileSet) -> Path:
+        """Where a set's files are."""
+        return {SYSTEM: self.data, REDO: self.redo, UNDO: self.undo, ARIA: self.aria}[files]
+
+    def nested_directories(self) -> tuple[Path, ...]:
+        """Those directories below the datadir that hold something else than a schema."""
+        places = [self.data, self.redo, self.undo, self.aria]
+        if self.binlog is not None:
+            places += [self.binlog.base.parent, self.binlog.index.parent]
+        return tuple(sorted({place for place in places if self.datadir in place.parents}))
+
+
+def find_layout(request: Request, server: OptionGroup, sst: OptionGroup) -> Layout:
+    """The directories of the server that made `request`; `server` and `sst` are its groups of the option files.
+
+    Our own options go first, then the environment, the server's command line, and the option files.
+    Raises SstError for a number of binlogs that is none.
+    """
+    datadir = Path(os.path.normpath(request.datadir))
+
+    def place(field: Callable[[ServerPaths], str | None], option: str) -> Path:
+        spelled = _first(request, server, field, option)
+        return _below(datadir, spelled) if spelled else datadir
+
+    return Layout(
+        datadir=datadir,
+        data=place(lambda paths: paths.data_home, "innodb-data-home-dir"),
+        redo=place(lambda paths: paths.redo, "innodb-log-group-home-dir"),
+        undo=place(lambda paths: paths.undo, "innodb-undo-directory"),
+        aria=place(lambda paths: paths.aria, "aria-log-dir-path"),
+        binlog=_binlog_place(request, server, datadir, _most_binlogs(sst, server)),
+    )
+
+
+def _first(
+    request: Request, server: OptionGroup, field: Callable[[ServerPaths], str | None], option: str
+) -> str | None:
+    return (
+        field(request.paths)
+        or field(request.environment_paths)
+        or OptionGroup(request.mysqld_args).get(option)
+        or server.get(option)
+    )
+
+
+def _below(datadir: Path, spelled: str) -> Path:
+    return Path(os.path.normpath(datadir / spelled))
+
+
+def _binlog_place(request: Request, server: OptionGroup, datadir: Path, most: int) -> BinlogPlace | None:
+    spelled = request.paths.log_bin or _configured_binlog(request, server)
+    if spelled is None:
+        return None
+    base = _below(datadir, spelled)
+    index = _first(request, server, lambda paths: paths.log_bin_index, "log-bin-index")
+    if index and "." not in os.path.basename(index):  # noqa: PTH119 - a spelling, not yet a path
+        index += ".index"
+    directory = spelled[: -len(base.name)]
+    return BinlogPlace(
+        datadir=datadir,
+        base=base,
+        index=_below(datadir, index) if index else base.with_name(base.name + ".index"),
+        written_directory=directory or "./",
+        most=most,
+    )
+
+
+def _configured_binlog(request: Request, server: OptionGroup) -> str | None:
+    """The binlogs' name as the options spell it, without an extension, which the server drops; None: they are off."""
+    for group in (OptionGroup(request.mysqld_args), server):
+        switches = [option for option in group.options if option.name in _BINLOG_SWITCHES]
+        if switches and switches[-1].name != "log-bin":
+            return None
+        if switches:
+            basename = _first(request, server, lambda paths: paths.log_basename, "log-basename")
+            default = f"{basename}-bin" if basename else _DEFAULT_BINLOG
+            return re.sub(r"(?<=[^/])\.[^/]*$", "", switches[-1].value or default)
+    return None
+
+
+def _most_binlogs(sst: OptionGroup, server: OptionGroup) -> int:
+    text = sst.get("sst-max-binlogs") or server.get("sst-max-binlogs") or "1"
+    if not re.fullmatch(r"-?[0-9]{1,9}", text, re.ASCII):
+        raise SstError(
+            f"sst-max-binlogs in [sst] is {text!r}; expected a number of binlogs, or -1 for all",
+            exit_code=ExitCode.BAD_SETTING,
+        )
+    return int(text)

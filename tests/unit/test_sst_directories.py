@@ -1,0 +1,191 @@
+"""Where the server's files are, from every source that may say so, and how it names its binlogs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytunnel.sst.address import Address
+from pytunnel.sst.directories import BinlogPlace, Layout, find_layout
+from pytunnel.sst.errors import ExitCode, SstError
+from pytunnel.sst.manifest import ARIA, REDO, SYSTEM, UNDO
+from pytunnel.sst.optionfile import OptionGroup, parse_output
+from pytunnel.sst.request import Request, Role, ServerPaths, parse_mysqld_args
+
+DATADIR = Path("/var/lib/mysql")
+REQUEST = Request(Role.JOINER, Address("node2"), DATADIR)
+
+
+def group(*lines: str) -> OptionGroup:
+    return OptionGroup(tuple(parse_output("\n".join(lines).encode())))
+
+
+def layout(
+    server: OptionGroup = OptionGroup(),
+    *,
+    paths: ServerPaths = ServerPaths(),
+    environment: ServerPaths = ServerPaths(),
+    mysqld_args: tuple[str, ...] = (),
+    sst: OptionGroup = OptionGroup(),
+) -> Layout:
+    request = replace(
+        REQUEST, paths=paths, environment_paths=environment, mysqld_args=tuple(parse_mysqld_args(mysqld_args))
+    )
+    return find_layout(request, server, sst)
+
+
+def binlog(*lines: str, paths: ServerPaths = ServerPaths(), mysqld_args: tuple[str, ...] = ()) -> BinlogPlace:
+    place = layout(group(*lines), paths=paths, mysqld_args=mysqld_args).binlog
+    assert place is not None
+    return place
+
+
+def test_everything_is_in_the_datadir_unless_said_otherwise() -> None:
+    assert layout() == Layout(DATADIR, DATADIR, DATADIR, DATADIR, DATADIR, binlog=None)
+
+
+def test_a_datadir_with_a_slash_at_its_end_is_the_same_datadir() -> None:
+    request = replace(REQUEST, datadir=Path("/var/lib/x/../mysql/"))
+    assert find_layout(request, OptionGroup(), OptionGroup()) == layout()
+
+
+def test_option_files_place_every_set() -> None:
+    server = group(
+        "--innodb_data_home_dir=/d",
+        "--innodb-log-group-home-dir=/r",
+        "--innodb-undo-directory=/u",
+        "--aria-log-dir-path=/a",
+    )
+    found = layout(server)
+    assert [found.directory_of(files) for files in (SYSTEM, REDO, UNDO, ARIA)] == [
+        Path("/d"),
+        Path("/r"),
+        Path("/u"),
+        Path("/a"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spelled", "path"),
+    [
+        ("./", DATADIR),
+        (".", DATADIR),
+        ("undo", DATADIR / "undo"),
+        ("./undo/", DATADIR / "undo"),
+        ("../u", Path("/var/lib/u")),
+    ],
+)
+def test_a_relative_directory_is_relative_to_the_datadir(spelled: str, path: Path) -> None:
+    assert layout(group(f"--innodb-undo-directory={spelled}")).undo == path
+
+
+def test_an_empty_directory_is_the_datadir() -> None:
+    assert layout(group("--innodb-data-home-dir=")).data == DATADIR
+
+
+def test_our_own_option_goes_before_the_environment_that_before_the_command_line_that_before_the_files() -> None:
+    server = group("--innodb-undo-directory=/file")
+    args = ("--loose-innodb_undo_directory=/args",)
+    environment = ServerPaths(undo="/environment")
+    assert layout(server).undo == Path("/file")
+    assert layout(server, mysqld_args=args).undo == Path("/args")
+    assert layout(server, mysqld_args=args, environment=environment).undo == Path("/environment")
+    own = layout(server, mysqld_args=args, environment=environment, paths=ServerPaths(undo="/own"))
+    assert own.undo == Path("/own")
+
+
+def test_directories_below_the_datadir_are_no_schemas() -> None:
+    server = group(
+        "--innodb-undo-directory=undo", "--aria-log-dir-path=/a", "--log-bin=logs/x", "--innodb-log-group-home-dir=logs"
+    )
+    assert layout(server).nested_directories() == (DATADIR / "logs", DATADIR / "undo")
+
+
+def test_without_log_bin_there_are_no_binlogs() -> None:
+    assert layout(group("--log-basename=node", "--log-bin-index=x")).binlog is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "base", "index", "directory"),
+    [
+        # As MariaDB 10.11 names its files, and writes them into its index.
+        (["--log-bin=foo"], "foo", "foo.index", "./"),
+        (["--log-bin=foo.bar.baz"], "foo", "foo.index", "./"),
+        (["--log-bin=./z.ext"], "z", "z.index", "./"),
+        (["--log-bin=sub/x"], "sub/x", "sub/x.index", "sub/"),
+        (["--log-bin=/other/y"], "/other/y", "/other/y.index", "/other/"),
+        (["--log-bin=/var/lib/mysql/w"], "w", "w.index", "/var/lib/mysql/"),
+        (["--log-bin=/o.d/y"], "/o.d/y", "/o.d/y.index", "/o.d/"),
+        (["--log-bin", "--log-basename=lb"], "lb-bin", "lb-bin.index", "./"),
+        (["--log-bin", "--log-basename=/o/lb"], "/o/lb-bin", "/o/lb-bin.index", "/o/"),
+        (["--log-bin=q", "--log-bin-index=other-idx"], "q", "other-idx.index", "./"),
+        (["--log-bin=q", "--log-bin-index=/other/i.txt"], "q", "/other/i.txt", "./"),
+        (["--log-bin=q", "--log-bin-index=a.b.c"], "q", "a.b.c", "./"),
+        (["--log-bin=r", "--log-bin-index=sub/k"], "r", "sub/k.index", "./"),
+        (["--log-bin=r", "--log-bin-index=s.d/k"], "r", "s.d/k.index", "./"),
+        (["--log-bin"], "mysql-bin", "mysql-bin.index", "./"),
+        (["--log-bin="], "mysql-bin", "mysql-bin.index", "./"),
+    ],
+)
+def test_binlogs_are_named_as_the_server_names_them(lines: list[str], base: str, index: str, directory: str) -> None:
+    assert binlog(*lines) == BinlogPlace(DATADIR, DATADIR / base, DATADIR / index, directory, most=1)
+
+
+def test_the_binlog_that_the_server_passes_goes_before_all_options() -> None:
+    place = binlog(
+        "--log-bin=file",
+        paths=ServerPaths(log_bin="vm.a-bin", log_bin_index="idx.txt"),
+        mysqld_args=("--log-bin=args",),
+    )
+    assert (place.base, place.index) == (DATADIR / "vm.a-bin", DATADIR / "idx.txt")
+
+
+def test_the_command_line_s_binlog_goes_before_the_option_file_s() -> None:
+    assert binlog("--log-bin=file", mysqld_args=("--log_bin=args",)).base == DATADIR / "args"
+
+
+@pytest.mark.parametrize("switch", ["--skip-log-bin", "--disable-log-bin", "--skip_log_bin"])
+def test_binlogs_can_be_switched_off_on_the_command_line(switch: str) -> None:
+    assert layout(group("--log-bin=file"), mysqld_args=("--log-bin=args", switch)).binlog is None
+
+
+def test_binlogs_can_be_switched_on_again() -> None:
+    assert binlog("--skip-log-bin", "--log-bin=file").base == DATADIR / "file"
+
+
+@pytest.mark.parametrize(("sst", "server", "most"), [([], [], 1), (["5"], [], 5), (["-1"], ["3"], -1), ([], ["3"], 3)])
+def test_the_number_of_binlogs_is_an_option(sst: list[str], server: list[str], most: int) -> None:
+    found = layout(
+        group("--log-bin", *(f"--sst-max-binlogs={text}" for text in server)),
+        sst=group(*(f"--sst_max_binlogs={text}" for text in sst)),
+    )
+    assert found.binlog is not None
+    assert found.binlog.most == most
+
+
+@pytest.mark.parametrize("text", ["all", "1.5", "9" * 5000])
+def test_a_number_of_binlogs_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(SstError, match="sst-max-binlogs in .* expected a number of binlogs, or -1 for all") as caught:
+        layout(sst=group(f"--sst-max-binlogs={text}"))
+    assert caught.value.exit_code == ExitCode.BAD_SETTING
+
+
+spelled_paths = st.from_regex(r"(\.?\.?/)?[a-z.]{1,5}(/[a-z]{1,5}){0,2}/?", fullmatch=True)
+
+
+@given(spelled_paths)
+def test_every_directory_is_a_complete_path(spelled: str) -> None:
+    found = layout(group(f"--innodb-undo-directory={spelled}", f"--aria-log-dir-path={spelled}"))
+    assert found.undo == found.aria
+    assert found.undo.is_absolute()
+    assert ".." not in found.undo.parts
+
+
+@given(st.from_regex(r"(\.?/|[a-z]{1,5}/)?[a-z]{1,8}", fullmatch=True))
+def test_a_name_in_the_index_leads_to_its_binlog(spelled: str) -> None:
+    place = binlog(f"--log-bin={spelled}")
+    assert DATADIR / f"{place.written_directory}{place.base.name}" == place.base

@@ -156,9 +156,7 @@ def test_an_archive_without_binlogs_empties_the_index(tmp_path: Path, joiner: Bi
     ],
     ids=lambda member: f"{member.type!r} {member.name!r}",
 )
-def test_an_archive_with_anything_but_plain_binlogs_is_refused_whole(
-    joiner: BinlogPlace, member: tarfile.TarInfo
-) -> None:
+def test_an_archive_with_anything_but_binlogs_is_refused_whole(joiner: BinlogPlace, member: tarfile.TarInfo) -> None:
     fill(joiner, 1)
     before = contents(joiner.datadir)
     archive = archive_of((plain("good.000001"), b"x"), (member, b""))

@@ -17,6 +17,8 @@ from pytunnel.sst.optionfile import OptionGroup, parse_output
 from pytunnel.sst.request import Request, Role, ServerPaths, parse_mysqld_args
 
 DATADIR = Path("/var/lib/mysql")
+NO_OPTIONS = OptionGroup()
+NO_PATHS = ServerPaths()
 REQUEST = Request(Role.JOINER, Address("node2"), DATADIR)
 
 
@@ -25,12 +27,12 @@ def group(*lines: str) -> OptionGroup:
 
 
 def layout(
-    server: OptionGroup = OptionGroup(),
+    server: OptionGroup = NO_OPTIONS,
     *,
-    paths: ServerPaths = ServerPaths(),
-    environment: ServerPaths = ServerPaths(),
+    paths: ServerPaths = NO_PATHS,
+    environment: ServerPaths = NO_PATHS,
     mysqld_args: tuple[str, ...] = (),
-    sst: OptionGroup = OptionGroup(),
+    sst: OptionGroup = NO_OPTIONS,
 ) -> Layout:
     request = replace(
         REQUEST, paths=paths, environment_paths=environment, mysqld_args=tuple(parse_mysqld_args(mysqld_args))
@@ -38,7 +40,7 @@ def layout(
     return find_layout(request, server, sst)
 
 
-def binlog(*lines: str, paths: ServerPaths = ServerPaths(), mysqld_args: tuple[str, ...] = ()) -> BinlogPlace:
+def binlog(*lines: str, paths: ServerPaths = NO_PATHS, mysqld_args: tuple[str, ...] = ()) -> BinlogPlace:
     place = layout(group(*lines), paths=paths, mysqld_args=mysqld_args).binlog
     assert place is not None
     return place
@@ -50,7 +52,7 @@ def test_everything_is_in_the_datadir_unless_said_otherwise() -> None:
 
 def test_a_datadir_with_a_slash_at_its_end_is_the_same_datadir() -> None:
     request = replace(REQUEST, datadir=Path("/var/lib/x/../mysql/"))
-    assert find_layout(request, OptionGroup(), OptionGroup()) == layout()
+    assert find_layout(request, NO_OPTIONS, NO_OPTIONS) == layout()
 
 
 def test_option_files_place_every_set() -> None:
@@ -169,7 +171,7 @@ def test_the_number_of_binlogs_is_an_option(sst: list[str], server: list[str], m
 
 @pytest.mark.parametrize("text", ["all", "1.5", "9" * 5000])
 def test_a_number_of_binlogs_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(SstError, match="sst-max-binlogs in .* expected a number of binlogs, or -1 for all") as caught:
+    with pytest.raises(SstError, match=r"sst-max-binlogs in .* expected a number of binlogs, or -1 for all") as caught:
         layout(sst=group(f"--sst-max-binlogs={text}"))
     assert caught.value.exit_code == ExitCode.BAD_SETTING
 

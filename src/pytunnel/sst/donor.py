@@ -70,8 +70,11 @@ async def donate(setup: Setup) -> None:
             donation = _Donation(setup, courier, modules, private, progress)
             if request.bypass:
                 await _bypass(donation)
-            else:
+                return
+            try:
                 await _full(donation)
+            finally:  # the server writes this file twice within a millisecond, the second time after we took it
+                (request.datadir / _FLUSHED).unlink(missing_ok=True)
 
 
 async def _make_courier(setup: Setup, progress: Progress) -> Courier:

@@ -5,6 +5,8 @@ Parsing only; `pytunnel.transport` opens what is parsed here.
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 from dataclasses import dataclass
 from ipaddress import IPv6Address
@@ -82,7 +84,7 @@ def parse_endpoint(text: str) -> Endpoint:
 def _parse_unix(text: str, path: str) -> UnixEndpoint:
     if not path or "\0" in path:
         raise EndpointError(f"endpoint {text!r} names no path; expected unix:PATH")
-    if len(path.encode()) > _LONGEST_UNIX_PATH:
+    if len(os.fsencode(path)) > _LONGEST_UNIX_PATH:
         raise EndpointError(
             f"endpoint {text!r}: a Unix socket's path holds at most {_LONGEST_UNIX_PATH} bytes; choose a shorter one"
         )
@@ -96,10 +98,15 @@ def _parse_exec(text: str, command: str) -> ExecEndpoint:
         raise EndpointError(f"endpoint {text!r}: {error}; quote the command's words as for a shell") from error
     if not argv or not argv[0]:
         raise EndpointError(f"endpoint {text!r} names no program; expected exec:COMMAND")
+    if "\0" in command:
+        raise EndpointError(f"endpoint {text!r} holds a NUL character, which no program's argument can")
     return ExecEndpoint(argv)
 
 
 def _parse_tcp(text: str) -> TcpEndpoint:
+    scheme, slashes, _ = text.partition("://")
+    if slashes:
+        raise EndpointError(f"endpoint {text!r}: {scheme}:// means nothing here; expected {_FORMS}")
     host, colon, port = text.rpartition(":")
     if not colon:
         raise EndpointError(f"endpoint {text!r} has no port; expected {_FORMS}")
@@ -109,7 +116,7 @@ def _parse_tcp(text: str) -> TcpEndpoint:
         raise EndpointError(f"endpoint {text!r}: write an IPv6 address in brackets, as [{host}]:{port}")
     elif not _is_host(host):
         raise EndpointError(f"endpoint {text!r}: {host!r} is not a host name or address; expected {_FORMS}")
-    if not (port.isascii() and port.isdigit() and 0 <= int(port) <= 65535):
+    if not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
         raise EndpointError(f"endpoint {text!r}: port {port!r} is not a number from 0 to 65535")
     return TcpEndpoint(host, int(port))
 

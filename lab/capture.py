@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,17 +36,19 @@ class Capture:
 
 
 @contextmanager
-def capturing(host: Host, file: Path) -> Iterator[Capture]:
-    """Record all that passes on any interface of `host`, a namespace, while the context lasts.
+def capturing(host: Host, file: Path, other_than: Collection[int]) -> Iterator[Capture]:
+    """Record what passes on any interface of `host`, a namespace, while the context lasts.
 
-    Raises LabError when tcpdump doesn't start or lost packets: then nothing would be proven.
+    `other_than` are the TCP ports of traffic that isn't meant: Galera's own, which carries rows in clear text
+    unless it is told otherwise. Raises LabError when tcpdump does not start or lost packets: nothing is proven then.
     """
     report = file.with_suffix(".tcpdump")
     words = [located("tcpdump"), "-i", "any", "-n", "-U", "-w", str(file), "-B", str(_BUFFER_KIB)]
+    meant = " and ".join(f"not port {port}" for port in other_than)
     if os.geteuid() == 0:
         words += ["-Z", "root"]  # another user couldn't write the file
     with report.open("wb") as log:
-        process = subprocess.Popen(host.command(*words), stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(host.command(*words, meant), stdout=log, stderr=log, start_new_session=True)
     try:
         until(lambda: "listening on" in report.read_text(), _START_LIMIT, "tcpdump to listen")
         yield Capture(file)

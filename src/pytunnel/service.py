@@ -11,6 +11,7 @@ from OpenSSL import SSL
 
 from pytunnel.configuration import TunnelPlan
 from pytunnel.endpoint import TcpEndpoint
+from pytunnel.heap import keep_freed_memory
 from pytunnel.tls.context import Side, make_context
 from pytunnel.tls.credentials import Credentials, describe_subject, expiry_date, load_credentials
 from pytunnel.tls.identity import ExpectedPeer
@@ -26,6 +27,7 @@ async def run(plan: TunnelPlan) -> None:
 
     Raises PytunnelError before anything listens.
     """
+    keep_freed_memory()
     credentials = load_credentials(plan.tls)
     context = make_context(plan.tls, credentials)
     tunnel = await _make_tunnel(plan, context)

@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
 
+from lab.capture import Capture, capturing
 from lab.certificates import Identity, authority, issued, self_signed
 from lab.compare import differences, replicates
 from lab.credentials import combined_files, separate_files
@@ -103,6 +104,14 @@ def assert_joined(donor: Node, joiner: Node, *others: Node) -> None:
     assert replicates(donor, joiner)
     assert replicates(joiner, donor)
     assert leftovers(donor, joiner, *others) == []
+
+
+@contextmanager
+def transfer_captured(joiner: Node) -> Iterator[Capture]:
+    """Record all that passes the joiner's network but Galera's replication and incremental transfers."""
+    galera = (joiner.ports.group, joiner.ports.ist)
+    with capturing(joiner.host, joiner.directory / "packets", other_than=galera) as capture:
+        yield capture
 
 
 def errors(node: Node) -> list[str]:

@@ -5,14 +5,21 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import replace
 
-from lab.capture import capturing
 from lab.certificates import authority, expired, issued
 from lab.hosts import can_make_namespaces
 from lab.leftovers import leftovers
 from lab.mariadb import Node, NodeSettings
 from lab.programs import installed
 from lab.sample import MARKER
-from tests.cluster.harness import Cluster, bootstrap_with_data, errors, fingerprint, sst_port_taken, with_sst
+from tests.cluster.harness import (
+    Cluster,
+    bootstrap_with_data,
+    errors,
+    fingerprint,
+    sst_port_taken,
+    transfer_captured,
+    with_sst,
+)
 
 REFUSAL_LIMIT = 25.0
 # The method's program on a donor that wasn't told the secret of this transfer.
@@ -112,7 +119,8 @@ def test_a_port_that_is_taken(cluster: Cluster) -> None:
     donor = bootstrap_with_data(cluster, first)
     joiner = cluster.node(second)
     with sst_port_taken(joiner):
-        assert_refused(donor, joiner)
+        let_fail(joiner, donor)
+    assert_unharmed(donor, joiner)
     assert_one_error(joiner, str(joiner.ports.sst))
     assert errors(donor) == []
 
@@ -126,15 +134,24 @@ def refused(cluster: Cluster, donor_settings: NodeSettings, joiner_settings: Nod
 
 
 def assert_refused(donor: Node, joiner: Node) -> None:
-    """The joiner tries and gives up; what it had is as it was, and the donor goes on working."""
+    """The joiner tries and gives up, and both nodes are as they were."""
+    let_fail(joiner, donor)
+    assert_unharmed(donor, joiner)
+
+
+def let_fail(joiner: Node, donor: Node) -> None:
+    """The joiner tries and gives up; its old data is as it was, and no row was seen on the network."""
     give_old_data(joiner)
     before = fingerprint(joiner)
-    packets = joiner.directory / "packets"
-    with capturing(joiner.host, packets) if can_capture() else nullcontext() as capture:
+    with transfer_captured(joiner) if can_capture() else nullcontext() as capture:
         joiner.start_joining(donor)
         joiner.wait_until_ended(REFUSAL_LIMIT)
     assert fingerprint(joiner) == before
     assert capture is None or not capture.contains(MARKER)
+
+
+def assert_unharmed(donor: Node, joiner: Node) -> None:
+    """The donor goes on working, and nothing is left over on either node."""
     donor.wait_until_synced()
     donor.sql.run("CREATE SCHEMA still_writable")
     assert leftovers(donor, joiner) == []

@@ -92,9 +92,7 @@ def test_each_mistake_is_named(text: str, reason: str) -> None:
 
 
 def test_a_scheme_that_is_unknown_is_answered_with_the_forms() -> None:
-    assert refusal("tcp://node1").endswith(
-        "expected HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH, exec:COMMAND or stdio:"
-    )
+    assert refusal("tcp://node1").endswith("expected HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH, exec:COMMAND or stdio:")
 
 
 def test_a_path_that_is_not_utf_8_is_taken_as_it_is() -> None:

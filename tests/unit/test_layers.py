@@ -25,7 +25,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "tunnel": ("pytunnel.tunnel", "pytunnel.relay"),
     "security": ("pytunnel.tls.*", "pytunnel.sockopt", "pytunnel.socat"),
     "transport": ("pytunnel.transport.*", "pytunnel.endpoint"),
-    "ground": ("pytunnel", "pytunnel.errors", "pytunnel.logs"),
+    "ground": ("pytunnel", "pytunnel.errors", "pytunnel.heap", "pytunnel.logs"),
 }
 DEPTH = {place: depth for depth, places in enumerate(LAYERS.values()) for place in places}
 

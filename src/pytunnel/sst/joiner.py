@@ -54,6 +54,8 @@ class _Reception:
     def observe(self, connection: Connection) -> None:
         """Follow each connection; when one has ended, look what it brought."""
         if connection.session is not None:
+            if not self.progress.connections:
+                log.info("the donor is %s with %s", connection.source, connection.session.peer_name)
             self.progress.observe(connection)
         if not connection.ended:
             return

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from OpenSSL import SSL
 
+from pytunnel.heap import keep_freed_memory
 from pytunnel.sst.directories import Layout, find_layout
 from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.optionfile import read_group, read_server
@@ -35,6 +36,7 @@ async def prepare(request: Request) -> Setup:
 
     Raises PytunnelError for the first thing that would make the transfer fail.
     """
+    keep_freed_memory()
     sst, mysqld = await read_group(request, "sst"), await read_server(request)
     for warning in sst.warnings:
         log.warning("my_print_defaults says: %s", warning)

@@ -12,7 +12,7 @@ from cryptography import x509
 from OpenSSL import SSL, crypto
 
 from pytunnel.tls.credentials import describe_name, describe_subject, expiry_date
-from pytunnel.tls.identity import ExpectedPeer, presented_names
+from pytunnel.tls.identity import MALFORMED, ExpectedPeer, presented_names
 
 # The numbers are OpenSSL's X509_V_ERR_*, the words are for the person who has to mend it.
 _REASONS = {
@@ -71,7 +71,12 @@ def _judge(connection: SSL.Connection, certificate: crypto.X509, error: int, dep
     verification = connection.get_app_data()
     if not isinstance(verification, Verification):
         return False
-    return verification.judge(certificate.to_cryptography(), error, depth, bool(ok))
+    try:
+        return verification.judge(certificate.to_cryptography(), error, depth, bool(ok))
+    except MALFORMED as problem:
+        # An exception in OpenSSL's callback would come out of the handshake as no error that a handshake can have.
+        verification.refusal = f"{verification.place} presented a certificate that can't be read ({problem})"
+        return False
 
 
 def _described(certificate: x509.Certificate, depth: int) -> str:

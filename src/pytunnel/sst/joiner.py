@@ -114,7 +114,7 @@ async def _receive(reception: _Reception) -> State:
         lambda: _start_rsync(config, writing),
         "rsync",
         Limits(idle=_IDLE_LIMIT),
-        server=TlsServer(setup.context, ExpectedPeer(), Limits().handshake),
+        server=TlsServer(setup.context, ExpectedPeer(setup.settings.tls.peer_names), Limits().handshake),
         sockets=setup.settings.sockets,
         observe=reception.observe,
     )

@@ -7,6 +7,7 @@ certificate's, that dates hold, that the CA is there. The result is a value that
 from __future__ import annotations
 
 import datetime
+import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +18,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
-from pytunnel.tls.errors import CredentialsError
+from pytunnel.tls.errors import CredentialsError, MissingFile
+from pytunnel.tls.identity import MALFORMED
 from pytunnel.tls.settings import TlsSettings
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 
+_CERTIFICATE, _CA = "certificate file", "CA file"  # as errors call them
 _LARGEST_FILE = 16 * 1024 * 1024  # a bundle of thousands of certificates stays far below
 
 
@@ -50,7 +53,7 @@ def load_credentials(settings: TlsSettings, *, now: datetime.datetime | None = N
             "no certificate is configured; both sides of a tunnel present one: give --cert, or tcert in [sst]"
         )
     moment = now or datetime.datetime.now(datetime.UTC)
-    own, *chain = _read_certificates(settings.certificate)
+    own, *chain = _read_certificates(settings.certificate, _CERTIFICATE)
     key_file = settings.key or settings.certificate
     key = _read_key(key_file, combined=settings.key is None)
     _check_dates(own, settings.certificate, moment)
@@ -89,53 +92,52 @@ def _read_trusted(settings: TlsSettings) -> tuple[x509.Certificate, ...]:
         return ()
     if settings.ca.is_dir():
         return _read_directory(settings.ca)
-    return tuple(_read_certificates(settings.ca))
+    return tuple(_read_certificates(settings.ca, _CA))
 
 
 def _read_directory(directory: Path) -> tuple[x509.Certificate, ...]:
     """All certificates of a CA directory; c_rehash's links to the same file count once."""
     try:
-        files = sorted({path.resolve() for path in directory.iterdir() if not path.name.startswith(".")})
+        files = sorted({os.path.realpath(path) for path in directory.iterdir() if not path.name.startswith(".")})
     except OSError as error:
         raise CredentialsError(f"the CA directory {directory} can't be read: {error.strerror}") from error
     found = [
         certificate
-        for path in files
-        if path.is_file() and b"-----BEGIN CERTIFICATE-----" in _read_file(path)
-        for certificate in _read_certificates(path)
+        for path in map(Path, files)
+        if path.is_file() and b"-----BEGIN CERTIFICATE-----" in _read_file(path, _CA)
+        for certificate in _read_certificates(path, _CA)
     ]
     if not found:
         raise CredentialsError(f"the CA directory {directory} holds no PEM certificate")
     return tuple(found)
 
 
-def _read_file(path: Path) -> bytes:
+def _read_file(path: Path, what: str) -> bytes:
     try:
-        if not path.is_file():
-            what = "is a directory, not a file" if path.is_dir() else "does not exist"
-            raise CredentialsError(f"{path} {what}; expected a PEM file")
         if path.stat().st_size > _LARGEST_FILE:
-            raise CredentialsError(f"{path} is larger than {_LARGEST_FILE} bytes; expected a PEM file")
+            raise CredentialsError(f"the {what} {path} is larger than {_LARGEST_FILE} bytes; expected a PEM file")
         return path.read_bytes()
+    except FileNotFoundError as error:
+        raise MissingFile(f"the {what} {path} does not exist; expected a PEM file") from error
     except OSError as error:
         raise CredentialsError(
-            f"{path} can't be read: {error.strerror}; it must be readable by the user that runs the tunnel"
+            f"the {what} {path} can't be read: {error.strerror}; "
+            "expected a PEM file that the user who runs the tunnel may read"
         ) from error
 
 
-def _read_certificates(path: Path) -> list[x509.Certificate]:
-    data = _read_file(path)
+def _read_certificates(path: Path, what: str) -> list[x509.Certificate]:
+    data = _read_file(path, what)
     if b"-----BEGIN " not in data:
-        raise CredentialsError(f"{path} holds no PEM text; expected a -----BEGIN CERTIFICATE----- block")
-    data = data.replace(b"BEGIN TRUSTED CERTIFICATE", b"BEGIN CERTIFICATE")
+        raise CredentialsError(f"the {what} {path} holds no PEM text; expected a -----BEGIN CERTIFICATE----- block")
     try:
         return x509.load_pem_x509_certificates(data)
-    except ValueError as error:
-        raise CredentialsError(f"{path} holds no certificate that can be read ({_first_line(error)})") from error
+    except MALFORMED as error:
+        raise CredentialsError(f"the {what} {path} holds no certificate that can be read ({_first_line(error)})") from error
 
 
 def _read_key(path: Path, *, combined: bool) -> PrivateKey:
-    data = _read_file(path)
+    data = _read_file(path, _CERTIFICATE if combined else "key file")
     start = data.find(b"PRIVATE KEY-----")
     if start < 0:
         advice = "append it, or name the key's file (--key, tkey)" if combined else "expected a PEM private key"

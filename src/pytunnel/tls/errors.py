@@ -17,6 +17,12 @@ class CredentialsError(TlsError):
     exit_code = 22
 
 
+class MissingFile(CredentialsError):
+    """A file that is named in the settings, but isn't there."""
+
+    exit_code = 2
+
+
 class PeerRejected(TlsError):
     """The other side can't be trusted: its chain or its name was not what was expected."""
 

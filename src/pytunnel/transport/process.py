@@ -97,9 +97,9 @@ async def _end(process: trio.Process) -> None:
         _signal_group(process, signal.SIGTERM)
         with trio.move_on_after(GRACE):
             await process.wait()
-    if process.returncode is None:
-        _signal_group(process, signal.SIGKILL)
-        await process.wait()
+    # What the program started and left behind; rsync's receiver, for one, outlives its parent when that is ended.
+    _signal_group(process, signal.SIGKILL)
+    await process.wait()
 
 
 def _signal_group(process: trio.Process, number: signal.Signals) -> None:

@@ -1,0 +1,254 @@
+"""Every way in which a transfer can end: the old data is safe, the log has one clear error, nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lab.certificates import expired, self_signed
+from tests.support.programs import needs
+from tests.support.sst import GTID, LIMIT, PlayedServer, Ready, Run
+
+pytestmark = needs("rsync", "my_print_defaults")
+
+
+@pytest.fixture(name="donor")
+def fixture_donor(tmp_path: Path) -> PlayedServer:
+    """A node with one table."""
+    server = PlayedServer(tmp_path / "donor")
+    (server.datadir / "shop").mkdir()
+    (server.datadir / "shop" / "t.ibd").write_text("new")
+    return server
+
+
+@pytest.fixture(name="joiner")
+def fixture_joiner(tmp_path: Path, donor: PlayedServer) -> PlayedServer:
+    """A node with old data; it and the donor trust each other."""
+    server = PlayedServer(tmp_path / "joiner")
+    (server.datadir / "shop").mkdir()
+    (server.datadir / "shop" / "t.ibd").write_text("old")
+    identities = [self_signed("localhost"), self_signed("localhost")]
+    donor.use(identities[0], identities)
+    return server.use(identities[1], identities)
+
+
+def assert_ended(run: Run, error: str, status: int) -> None:
+    """It ended with this status and one error line that contains `error`, and nothing of it is left."""
+    assert run.end() == status, run.log
+    assert len(run.errors()) == 1, run.log
+    assert error in run.errors()[0]
+    assert "Traceback" not in run.log
+    assert run.server.remains() == []
+
+
+def assert_closed(ready: Ready) -> None:
+    with pytest.raises(OSError), socket.create_connection(("127.0.0.1", ready.port), LIMIT):  # noqa: PT011
+        pass
+
+
+def assert_old_data(joiner: PlayedServer) -> None:
+    assert (joiner.datadir / "shop" / "t.ibd").read_text() == "old"
+
+
+def test_a_joiner_told_to_end_leaves_nothing(joiner: PlayedServer) -> None:
+    run = joiner.start_joiner()
+    ready = run.ready()
+    run.process.send_signal(signal.SIGTERM)
+    assert_ended(run, "ended by SIGTERM", 32)
+    assert_closed(ready)
+
+
+def test_a_joiner_whose_server_died_leaves_nothing(joiner: PlayedServer) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as server:
+        run = joiner.start_joiner("--parent", str(server.pid))
+        ready = run.ready()
+        server.kill()
+        assert_ended(run, "the database server that asked for this transfer has gone", 32)
+    assert_closed(ready)
+
+
+def test_a_joiner_whose_output_is_closed_leaves_nothing(joiner: PlayedServer) -> None:
+    run = joiner.start_joiner()
+    run.ready()
+    assert run.process.stdout is not None
+    run.process.stdout.close()
+    assert_ended(run, "has gone", 32)
+
+
+def test_a_joiner_told_to_end_midway_ends_its_rsync_too(joiner: PlayedServer, donor: PlayedServer) -> None:
+    with (donor.datadir / "shop" / "big.ibd").open("wb") as file:
+        file.truncate(2**34)
+    receiving = joiner.start_joiner()
+    sending = donor.start_donor(receiving.ready())
+    sending.expect("flush tables")
+    donor.flush()
+    wait_until(lambda: (joiner.datadir / "shop" / "big.ibd").exists())
+    receiving.process.send_signal(signal.SIGTERM)
+    assert_ended(receiving, "ended by SIGTERM", 32)
+    assert sending.end() != 0
+    assert len(sending.errors()) == 1, sending.log
+    assert sending.line() == ""
+    assert donor.remains() == []
+    assert [pid for pid in rsyncs() if str(joiner.root) in pid or str(donor.root) in pid] == []
+
+
+def test_a_donor_told_to_end_while_it_waits_leaves_nothing(joiner: PlayedServer, donor: PlayedServer) -> None:
+    receiving = joiner.start_joiner()
+    run = donor.start_donor(receiving.ready())
+    run.expect("flush tables")
+    run.process.send_signal(signal.SIGTERM)
+    assert_ended(run, "ended by SIGTERM", 32)
+    assert_old_data(joiner)
+    receiving.process.kill()
+
+
+def test_a_flush_that_failed_ends_the_donor(joiner: PlayedServer, donor: PlayedServer) -> None:
+    receiving = joiner.start_joiner()
+    run = donor.start_donor(receiving.ready())
+    run.expect("flush tables")
+    (donor.datadir / "sst_error").touch()
+    assert_ended(run, "the server could not flush its tables", 255)
+    assert_old_data(joiner)
+    receiving.process.kill()
+
+
+def test_a_donor_without_the_secret_is_not_let_in(joiner: PlayedServer, donor: PlayedServer) -> None:
+    receiving = joiner.start_joiner()
+    ready = receiving.ready()
+    run = donor.start_donor(Ready(ready.address, "pytunnel:wrong"))
+    run.expect("flush tables")
+    donor.flush()
+    assert_ended(run, "did not let us in", 255)
+    assert_old_data(joiner)
+    receiving.process.kill()
+
+
+def test_a_joiner_with_another_name_is_refused_by_the_donor(joiner: PlayedServer, donor: PlayedServer) -> None:
+    other = self_signed("evil.my.cluster")
+    joiner.use(other, [other])
+    joiner.options["sockopt"] = "commonname=evil.my.cluster"
+    donor.use(self_signed("localhost"), [other])
+    receiving = joiner.start_joiner()
+    run = donor.start_donor(receiving.ready())
+    assert_ended(run, "presented CN=evil.my.cluster, expected 127.0.0.1 or localhost", 32)
+    assert_old_data(joiner)
+    receiving.process.kill()
+
+
+def test_a_donor_that_the_joiner_does_not_trust_is_refused(joiner: PlayedServer, donor: PlayedServer) -> None:
+    stranger = self_signed("localhost")
+    bundle = Path(donor.options["tca"]).read_bytes()
+    donor.use(stranger, [stranger])
+    Path(donor.options["tca"]).write_bytes(bundle)
+    receiving = joiner.start_joiner()
+    run = donor.start_donor(receiving.ready())
+    assert_ended(run, "did not accept our certificate", 32)
+    assert "can't be trusted: it is self-signed and not in our CA file" in receiving.log
+    assert_old_data(joiner)
+    receiving.process.kill()
+
+
+def test_a_certificate_of_another_name_is_found_before_the_node_is_ready(joiner: PlayedServer) -> None:
+    other = self_signed("node9.my.cluster")
+    run = joiner.use(other, [other]).start_joiner()
+    assert run.line() == ""
+    assert_ended(run, "announces itself as 127.0.0.1, but its certificate", 22)
+
+
+def test_an_expired_certificate_is_found_before_the_node_is_ready(joiner: PlayedServer) -> None:
+    authority = self_signed("authority")
+    run = joiner.use(expired(authority, "localhost"), [authority]).start_joiner()
+    assert run.line() == ""
+    assert_ended(run, "expired on", 22)
+
+
+def test_a_key_of_another_certificate_is_found_before_the_node_is_ready(joiner: PlayedServer) -> None:
+    key = joiner.root / "other.key"
+    key.touch(mode=0o600)
+    key.write_bytes(self_signed("localhost").key_pem())
+    joiner.options["tkey"] = str(key)
+    run = joiner.start_joiner()
+    assert run.line() == ""
+    assert_ended(run, "does not belong to the certificate", 22)
+
+
+@pytest.mark.parametrize("key", ["tcert", "tkey", "tca"])
+def test_a_missing_file_is_named(joiner: PlayedServer, key: str) -> None:
+    joiner.options[key] = "/nowhere/file.pem"
+    assert_ended(joiner.start_joiner(), "/nowhere/file.pem does not exist", 2)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("sockopt", "verify=0,fork", "fork"),
+        ("backup-threads", "many", "backup-threads in [sst] is 'many'; expected a number from 1 to 64"),
+        ("legacy-donor", "perhaps", "legacy-donor in [sst] is 'perhaps'; expected 1 or 0"),
+        ("tca", "", "tca in [sst] is empty"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_possible(joiner: PlayedServer, key: str, value: str, words: str) -> None:
+    joiner.options[key] = value
+    assert_ended(joiner.start_joiner(), words, 22)
+
+
+def test_a_port_that_is_taken_has_its_own_exit_code(joiner: PlayedServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        run = joiner.start("joiner", f"127.0.0.1:{other.getsockname()[1]}")
+        assert_ended(run, "another program listens there", 16)
+
+
+def test_an_argument_that_makes_no_sense_is_one_sentence(joiner: PlayedServer) -> None:
+    assert_ended(joiner.start("both", "localhost"), "role", 22)
+
+
+def test_garbage_on_the_port_disturbs_nothing(joiner: PlayedServer, donor: PlayedServer) -> None:
+    receiving = joiner.start_joiner()
+    ready = receiving.ready()
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", ready.port), LIMIT) as stranger:
+            stranger.sendall(b"@RSYNCD: 31.0\n#list\n")
+    sending = donor.start_donor(ready, "--bypass")
+    sending.expect("continue")
+    assert (sending.end(), receiving.end()) == (0, 0)
+    assert GTID in receiving.line()
+
+
+def test_what_a_killed_joiner_left_is_removed_by_the_next(joiner: PlayedServer, donor: PlayedServer) -> None:
+    killed = joiner.start_joiner()
+    killed.ready()
+    killed.process.kill()
+    killed.end()
+    assert joiner.remains() != []
+    receiving = joiner.start_joiner()
+    sending = donor.start_donor(receiving.ready(), "--bypass")
+    assert (sending.end(), receiving.end()) == (0, 0)
+    assert joiner.remains() == []
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+
+
+def rsyncs() -> list[str]:
+    """The command lines and working directories of all rsync processes."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_text().replace("\0", " ")
+            if "rsync" in command.split(" ")[0]:
+                found.append(f"{command} in {os.readlink(process / 'cwd')}")
+        except OSError:
+            continue
+    return found

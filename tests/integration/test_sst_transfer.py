@@ -1,0 +1,173 @@
+"""A whole transfer between two played servers: what arrives, what is deleted, what is said."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lab.certificates import Identity, self_signed
+from tests.support.programs import needs
+from tests.support.sst import POSITION, PlayedServer, Run
+
+pytestmark = needs("rsync", "my_print_defaults")
+
+Pair = tuple[PlayedServer, PlayedServer]
+
+
+@pytest.fixture(name="pair")
+def fixture_pair(tmp_path: Path) -> Pair:
+    """Two nodes that trust each other; both are localhost."""
+    identities = [self_signed("localhost"), self_signed("localhost")]
+    donor, joiner = (
+        PlayedServer(tmp_path / name).use(own, identities)
+        for name, own in zip(("donor", "joiner"), identities, strict=True)
+    )
+    return donor, joiner
+
+
+def write(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+
+
+def transfer(pair: Pair) -> tuple[Run, Run]:
+    """A full transfer from the first to the second; both must end well."""
+    donor, joiner = pair
+    joining = joiner.start_joiner()
+    donating = donor.start_donor(joining.ready())
+    donating.expect("flush tables")
+    donor.flush()
+    donating.expect("continue")
+    donating.expect(f"done {POSITION}")
+    joining.expect(POSITION)
+    assert (donating.end(), joining.end()) == (0, 0)
+    return donating, joining
+
+
+def tree(root: Path) -> dict[str, str]:
+    """All files below `root` and what they hold."""
+    files = [Path(directory) / name for directory, _, names in os.walk(root) for name in names]
+    return {str(path.relative_to(root)): path.read_text() for path in files}
+
+
+def test_schemas_and_sets_arrive_and_what_the_donor_lacks_is_deleted(pair: Pair) -> None:
+    donor, joiner = pair
+    for name in ("shop/orders.ibd", "shop/part/p0.ibd", "ibdata1", "ib_logfile0", "undo001", "aria_log_control"):
+        write(donor.datadir / name, f"new {name}")
+    (donor.datadir / "empty").mkdir()
+    write(donor.datadir / "auto.cnf", "the donor's own")
+    for name in ("shop/dropped.ibd", "old_schema/t.ibd", "ib_logfile1", "undo002", "aria_log.00000009", "ibdata1"):
+        write(joiner.datadir / name, "old")
+    write(joiner.datadir / "auto.cnf", "the joiner's own")
+    transfer(pair)
+    expected = tree(donor.datadir) | {"auto.cnf": "the joiner's own"}
+    assert tree(joiner.datadir) == expected
+    assert (joiner.datadir / "empty").is_dir()
+
+
+def test_nothing_is_left_on_either_node(pair: Pair) -> None:
+    write(pair[0].datadir / "shop" / "t.ibd", "x")
+    transfer(pair)
+    assert [server.remains() for server in pair] == [[], []]
+
+
+def test_names_are_data_whatever_they_hold(pair: Pair) -> None:
+    donor, joiner = pair
+    for schema in ("#odd@0023", "-rf", "a b", "new\nline", "ünï", "--delete", "*", "$(reboot)"):
+        write(donor.datadir / schema / "- t;#1\n.ibd", schema)
+    transfer(pair)
+    assert tree(joiner.datadir) == tree(donor.datadir)
+
+
+def test_a_file_of_the_same_size_and_time_is_still_sent(pair: Pair) -> None:
+    donor, joiner = pair
+    for server, content in ((donor, "new"), (joiner, "old")):
+        write(server.datadir / "shop" / "t.ibd", content)
+        os.utime(server.datadir / "shop" / "t.ibd", (1, 1))
+    transfer(pair)
+    assert (joiner.datadir / "shop" / "t.ibd").read_text() == "new"
+
+
+def test_owner_mode_and_links_are_kept(pair: Pair) -> None:
+    donor, joiner = pair
+    write(donor.datadir / "shop" / "t.ibd", "x")
+    (donor.datadir / "shop" / "t.ibd").chmod(0o640)
+    (donor.datadir / "shop" / "link").symlink_to("t.ibd")
+    transfer(pair)
+    assert (joiner.datadir / "shop" / "t.ibd").stat().st_mode & 0o7777 == 0o640
+    assert os.readlink(joiner.datadir / "shop" / "link") == "t.ibd"
+
+
+def test_sets_go_to_the_directories_of_each_node_even_inside_the_datadir(pair: Pair) -> None:
+    donor, joiner = pair
+    donor.server_options |= {"innodb-log-group-home-dir": "redo", "innodb-undo-directory": str(donor.root / "undo")}
+    joiner.server_options |= {"aria-log-dir-path": "aria logs", "innodb-data-home-dir": str(joiner.root / "sys")}
+    for path in ("data/redo/ib_logfile0", "undo/undo001", "data/ibdata1", "data/aria_log_control", "data/shop/t.ibd"):
+        write(donor.root / path, path)
+    write(joiner.datadir / "aria logs" / "aria_log.00000007", "old")
+    write(joiner.datadir / "aria logs" / "notes", "not a log")
+    transfer(pair)
+    assert tree(joiner.datadir) == {
+        "ib_logfile0": "data/redo/ib_logfile0",
+        "undo001": "undo/undo001",
+        "aria logs/aria_log_control": "data/aria_log_control",
+        "aria logs/notes": "not a log",
+        "shop/t.ibd": "data/shop/t.ibd",
+    }
+    assert tree(joiner.root / "sys") == {"ibdata1": "data/ibdata1"}
+
+
+def test_ist_sends_the_position_and_nothing_else(pair: Pair) -> None:
+    donor, joiner = pair
+    write(donor.datadir / "shop" / "t.ibd", "new")
+    write(joiner.datadir / "shop" / "t.ibd", "old")
+    joining = joiner.start_joiner()
+    donating = donor.start_donor(joining.ready(), "--bypass")
+    donating.expect("continue")
+    donating.expect(f"done {POSITION}")
+    joining.expect(POSITION)
+    assert (donating.end(), joining.end()) == (0, 0)
+    assert tree(joiner.datadir) == {"shop/t.ibd": "old"}
+    assert [server.remains() for server in pair] == [[], []]
+
+
+def test_the_log_tells_bytes_files_rate_cipher_and_peer(pair: Pair) -> None:
+    write(pair[0].datadir / "shop" / "t.ibd", "x" * 100_000)
+    donating, joining = transfer(pair)
+    for run, verb in ((donating, "sent"), (joining, "received")):
+        assert f"{verb} " in run.log
+        assert " in 2 files in " in run.log
+        assert "/s; TLSv1.3 TLS_AES_128_GCM_SHA256 with CN=localhost" in run.log
+
+
+def test_the_secret_is_in_no_log_and_no_argument(pair: Pair) -> None:
+    donor, joiner = pair
+    write(donor.datadir / "shop" / "t.ibd", "x")
+    joining = joiner.start_joiner()
+    ready = joining.ready()
+    assert ready.secret is not None
+    password = ready.secret.partition(":")[2]
+    donating = donor.start_donor(ready)
+    donating.expect("flush tables")
+    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK)]
+    donor.flush()
+    donating.expect("continue")
+    assert (donating.end(), joining.end()) == (0, 0)
+    assert password not in donating.log + joining.log
+    assert not any(password.encode() in command for command in commands)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_an_address_is_enough_where_its_name_leads_back_to_it(pair: Pair, host: str) -> None:
+    donor, joiner = pair
+    joiner.host = host
+    write(donor.datadir / "shop" / "t.ibd", "x")
+    if host == "::1":
+        own = self_signed("::1")
+        trusted: list[Identity] = [own]
+        joiner.use(own, trusted)
+        donor.use(own, trusted)
+        joiner.host = "[::1]"
+    transfer(pair)

@@ -13,7 +13,10 @@ import pytest
 from lab import programs
 from lab.hosts import Host, can_make_namespaces, hosts
 from lab.site import Site, open_site
-from tests.cluster.harness import Cluster
+
+pytest.register_assert_rewrite("tests.cluster.harness")
+
+from tests.cluster.harness import Cluster  # noqa: E402 - pytest must know of it first, to explain its asserts
 
 _HERE = Path(__file__).parent
 _MOST_NODES = 3

@@ -95,7 +95,7 @@ def bootstrap_with_data(cluster: Cluster, settings: NodeSettings) -> Node:
 
 
 def assert_joined(donor: Node, joiner: Node, *others: Node) -> None:
-    """The joiner has all of the donor's data and works with it, and nothing is left over on any node.
+    """The joiner has all of the donor's data and works with it; no error was logged, nothing is left over.
 
     `others` are further running nodes on the same hosts.
     """
@@ -103,6 +103,7 @@ def assert_joined(donor: Node, joiner: Node, *others: Node) -> None:
     assert procedure_runs(joiner)
     assert replicates(donor, joiner)
     assert replicates(joiner, donor)
+    assert errors(donor) + errors(joiner) == []
     assert leftovers(donor, joiner, *others) == []
 
 

@@ -72,7 +72,7 @@ def test_a_donors_certificate_of_another_authority(cluster: Cluster) -> None:
     ca, (first, second) = cluster.ca_issued()
     other = cluster.separate(issued(authority("Other Authority"), first.host.name), [ca])
     donor, joiner = refused(cluster, replace(first, sst=other), second)
-    assert_one_error(joiner, "Other Authority")
+    assert_one_error(joiner, first.host.name, "CA")
     assert len(errors(donor)) == 1
 
 
@@ -88,14 +88,14 @@ def test_a_key_that_is_not_the_certificates(cluster: Cluster) -> None:
 def test_a_file_that_is_missing_on_the_joiner(cluster: Cluster) -> None:
     first, second = cluster.self_signed()
     donor, joiner = refused(cluster, first, with_sst(second, {"tcert": "/nowhere/node.pem"}))
-    assert_one_error(joiner, "/nowhere/node.pem", "tcert")
+    assert_one_error(joiner, "certificate", "/nowhere/node.pem")
     assert errors(donor) == []
 
 
 def test_a_file_that_is_missing_on_the_donor(cluster: Cluster) -> None:
     first, second = cluster.self_signed()
     donor, _ = refused(cluster, with_sst(first, {"tca": "/nowhere/ca.pem"}), second)
-    assert_one_error(donor, "/nowhere/ca.pem", "tca")
+    assert_one_error(donor, "CA", "/nowhere/ca.pem")
 
 
 def test_a_word_in_sockopt_that_is_unknown(cluster: Cluster) -> None:

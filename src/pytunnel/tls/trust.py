@@ -1,0 +1,108 @@
+"""Does a chain lead from a certificate to one that we trust? OpenSSL's answer, with and without a handshake.
+
+A handshake asks more than the chain: what the certificates may be used for ("purpose") and how strong they are
+("security level"). pyOpenSSL can ask OpenSSL for these in a handshake only, so `find_refusal`, which needs no peer,
+asks them by OpenSSL's rules; a test holds its answers against those of real handshakes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from OpenSSL import crypto
+
+_OK = 0
+# OpenSSL's numbers, X509_V_ERR_* of openssl/x509_vfy.h.
+_INVALID_PURPOSE = 26
+_OWN_KEY_TOO_SMALL = 66
+_CA_KEY_TOO_SMALL = 67
+_DIGEST_TOO_WEAK = 68
+
+# Security level 2, OpenSSL's default since 3.2: as hard to break as 112 bits.
+_LEAST_RSA = 2048
+_LEAST_CURVE = 224
+_LEAST_DIGEST = 28  # bytes: SHA-224
+
+_Extension = TypeVar("_Extension", bound=x509.ExtensionType)
+
+_BOTH_ROLES = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why OpenSSL would end a handshake: `error` is its number for it, `depth` 0 the peer's own certificate."""
+
+    certificate: x509.Certificate
+    error: int
+    depth: int
+
+
+def trust_only(store: crypto.X509Store, trusted: Iterable[x509.Certificate]) -> None:
+    """Make `trusted` the certificates that a chain may end in."""
+    for certificate in trusted:
+        store.add_cert(crypto.X509.from_cryptography(certificate))
+    # A node's own certificate in the bundle is a trust anchor although it is no CA and has an issuer elsewhere.
+    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+
+
+def find_refusal(
+    certificate: x509.Certificate, chain: Sequence[x509.Certificate], trusted: Iterable[x509.Certificate]
+) -> Refusal | None:
+    """The first reason why an end that trusts `trusted` would refuse a peer with `certificate`; None if it wouldn't.
+
+    The peer may be the server or the client: its certificate must be good for both. `chain` is what the peer shows
+    behind its certificate. Raises one of pytunnel.tls.identity.MALFORMED where a certificate breaks X.509's rules.
+    """
+    store = crypto.X509Store()
+    trust_only(store, trusted)
+    context = crypto.X509StoreContext(
+        store, crypto.X509.from_cryptography(certificate), [crypto.X509.from_cryptography(item) for item in chain]
+    )
+    try:
+        verified = [item.to_cryptography() for item in context.get_verified_chain()]
+    except crypto.X509StoreContextError as refused:
+        error, depth, _ = refused.errors
+        return Refusal(refused.certificate.to_cryptography(), error, depth)
+    for depth, item in enumerate(verified):
+        error = _purpose_error(item, depth) or _key_error(item, depth) or _digest_error(item, depth, verified)
+        if error != _OK:
+            return Refusal(item, error, depth)
+    return None
+
+
+def _purpose_error(certificate: x509.Certificate, depth: int) -> int:
+    """An extended key usage counts along the whole chain; what a CA's key may do, the chain's check has asked."""
+    extended = _extension(certificate, x509.ExtendedKeyUsage)
+    if extended is not None and not set(extended) >= _BOTH_ROLES:
+        return _INVALID_PURPOSE
+    usage = _extension(certificate, x509.KeyUsage)
+    if depth == 0 and usage is not None and not usage.digital_signature:
+        return _INVALID_PURPOSE
+    return _OK
+
+
+def _key_error(certificate: x509.Certificate, depth: int) -> int:
+    key = certificate.public_key()
+    weak = (isinstance(key, rsa.RSAPublicKey) and key.key_size < _LEAST_RSA) or (
+        isinstance(key, ec.EllipticCurvePublicKey) and key.curve.key_size < _LEAST_CURVE
+    )
+    return _OK if not weak else _CA_KEY_TOO_SMALL if depth else _OWN_KEY_TOO_SMALL
+
+
+def _digest_error(certificate: x509.Certificate, depth: int, chain: Sequence[x509.Certificate]) -> int:
+    if depth == len(chain) - 1:  # the trust anchor is trusted whoever has signed it
+        return _OK
+    digest = certificate.signature_hash_algorithm
+    return _DIGEST_TOO_WEAK if digest is not None and digest.digest_size < _LEAST_DIGEST else _OK
+
+
+def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None

@@ -18,7 +18,7 @@ from pytunnel.errors import PytunnelError
 from pytunnel.relay import ConnectionFailed, Traffic, relay
 from pytunnel.tls.context import Side
 from pytunnel.tls.errors import HandshakeError
-from pytunnel.tls.identity import ExpectedPeer, parse_address
+from pytunnel.tls.identity import ExpectedPeer, ascii_host, parse_address
 from pytunnel.tls.settings import TlsSettings
 from pytunnel.tls.stream import Session, TlsStream
 from pytunnel.transport import places
@@ -105,9 +105,19 @@ async def make_client(
     host = target.host if isinstance(target, TcpEndpoint) else ""
     if settings.verify and not settings.peer_names and not host:
         raise ConnectionFailed(f"{target} has no host name that the peer could be checked against; give --peer-name")
-    server_name = host if settings.server_name is None else settings.server_name
     expected = await expected_at(host, settings.peer_names) if settings.verify else ExpectedPeer()
-    return TlsClient(context, expected, server_name, handshake_limit)
+    announced = _announced(host if settings.server_name is None else settings.server_name)
+    return TlsClient(context, expected, announced, handshake_limit)
+
+
+def _announced(server_name: str) -> str:
+    """The name for SNI as DNS has it; nothing for an address (RFC 6066, 3)."""
+    if not server_name or parse_address(server_name) is not None:
+        return ""
+    name = ascii_host(server_name)
+    if name is None:
+        raise ConnectionFailed(f"{server_name!r} is no host name, so no server can be asked for it")
+    return name
 
 
 async def expected_at(host: str, peer_names: Sequence[str] = ()) -> ExpectedPeer:

@@ -21,7 +21,9 @@ _VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 # Forward secrecy and authenticated encryption; AES-128 first, because the donor's processor serves queries meanwhile
 # and 128 bits are as far out of reach as 256.
 _SUITES_TLS13 = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
-_CIPHERS_TLS12 = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:!aNULL:!eNULL:!PSK:!SRP"
+_CIPHERS_TLS12 = "ECDHE+AESGCM+AES128:ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM+AES128:DHE+AESGCM:DHE+CHACHA20:!PSK:!SRP"
+# Whatever list is given: with the first kind a peer need not show a certificate, with the second nothing is encrypted.
+_NEVER = ":!aNULL:!eNULL"
 
 
 class Side(enum.Enum):
@@ -78,11 +80,12 @@ def _set_ciphers(context: SSL.Context, settings: TlsSettings) -> None:
     suites = [word for word in words if word.startswith("TLS_")]
     ciphers = [word for word in words if not word.startswith("TLS_")]
     try:
-        context.set_cipher_list((":".join(ciphers) or _CIPHERS_TLS12).encode())
+        context.set_cipher_list(((":".join(ciphers) or _CIPHERS_TLS12) + _NEVER).encode())
         context.set_tls13_ciphersuites((":".join(suites) or _SUITES_TLS13).encode())
     except (SSL.Error, ValueError) as error:
         raise CredentialsError(
-            f"OpenSSL knows no cipher in {settings.ciphers!r}; see `openssl ciphers` for the names"
+            f"OpenSSL knows no cipher in {settings.ciphers!r} that encrypts and authenticates; "
+            "see `openssl ciphers` for the names"
         ) from error
 
 

@@ -21,7 +21,7 @@ from OpenSSL import SSL
 
 from pytunnel.tls.context import Side, openssl_reason
 from pytunnel.tls.errors import HandshakeError, PeerRejected, TlsError, TruncatedStream
-from pytunnel.tls.identity import ExpectedPeer, parse_address, presented_names
+from pytunnel.tls.identity import MALFORMED, ExpectedPeer, presented_names
 from pytunnel.tls.verification import Verification
 
 TURN = 192 * 1024
@@ -48,7 +48,7 @@ class Session:
 class TlsStream(trio.abc.HalfCloseableStream):
     """One TLS connection over `transport`, which it owns.
 
-    `place` names the peer in errors; `server_name` is what SNI announces (client only, "" for nothing).
+    `place` names the peer in errors; `server_name` is what SNI announces, in ASCII (client only, "" for nothing).
     """
 
     def __init__(
@@ -70,12 +70,14 @@ class TlsStream(trio.abc.HalfCloseableStream):
         self._eof_sent = False
         self._peer_closed = False
         self._broken = False
+        self._heard = False
+        self._failure: TlsError | None = None
         if side is Side.SERVER:
             self._tls.set_accept_state()
         else:
             self._tls.set_connect_state()
-            if server_name and parse_address(server_name) is None:  # RFC 6066, 3: no address in SNI
-                self._tls.set_tlsext_host_name(server_name.removesuffix(".").encode("idna"))
+            if server_name:
+                self._tls.set_tlsext_host_name(server_name.encode("ascii"))
 
     async def handshake(self) -> Session:
         """Agree on keys and verify the peer; the caller sets the time limit.
@@ -104,8 +106,11 @@ class TlsStream(trio.abc.HalfCloseableStream):
         await trio.lowlevel.checkpoint_if_cancelled()
         limit = TURN if max_bytes is None else max_bytes
         while not self._peer_closed:
+            if self._failure is not None:
+                raise self._failure
             data = self._decrypt(limit)
             if data:
+                self._heard = True
                 return data
             if not self._peer_closed:
                 await self._feed()
@@ -155,7 +160,10 @@ class TlsStream(trio.abc.HalfCloseableStream):
             await self.transport.aclose()
 
     def _decrypt(self, limit: int) -> bytes:
-        """Plaintext of all complete records that OpenSSL holds, up to about `limit` bytes."""
+        """Plaintext of all complete records that OpenSSL holds, up to about `limit` bytes.
+
+        What came before a broken record is given out first; OpenSSL tells the reason only once, so it is kept.
+        """
         pieces: list[bytes] = []
         size = 0
         try:
@@ -168,8 +176,9 @@ class TlsStream(trio.abc.HalfCloseableStream):
         except SSL.ZeroReturnError:
             self._peer_closed = True
         except SSL.Error as error:
+            self._failure = self._stream_error(error)
             if not pieces:
-                raise self._stream_error(error) from error
+                raise self._failure from error
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _feed(self) -> None:
@@ -220,7 +229,12 @@ class TlsStream(trio.abc.HalfCloseableStream):
             await self.transport.send_all(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def _session(self) -> Session:
-        certificate = self._tls.get_peer_certificate(as_cryptography=True)
+        try:
+            certificate = self._tls.get_peer_certificate(as_cryptography=True)
+        except MALFORMED as error:
+            raise HandshakeError(f"{self._place} presented a certificate that can't be read ({error})") from error
+        if certificate is None and self._tls.get_context().get_verify_mode() & SSL.VERIFY_PEER:
+            raise PeerRejected(self._no_certificate())
         version = self._tls.get_protocol_version_name()
         return Session(version, self._tls.get_cipher_name() or "unknown cipher", certificate)
 
@@ -229,18 +243,23 @@ class TlsStream(trio.abc.HalfCloseableStream):
             return PeerRejected(self._verification.refusal)
         reason = openssl_reason(error)
         if "did not return a certificate" in reason:
-            return PeerRejected(f"{self._place} presented no certificate; both sides must present one")
-        return HandshakeError(_explain(self._place, reason))
+            return PeerRejected(self._no_certificate())
+        return HandshakeError(_explain(self._place, reason, heard=False))
+
+    def _no_certificate(self) -> str:
+        return f"{self._place} presented no certificate; both sides must present one"
 
     def _stream_error(self, error: SSL.Error) -> TlsError:
         self._broken = True
-        return TlsError(_explain(self._place, openssl_reason(error)))
+        return TlsError(_explain(self._place, openssl_reason(error), heard=self._heard))
 
 
-def _explain(place: str, reason: str) -> str:
-    """OpenSSL's reason in words for the person at this end."""
+def _explain(place: str, reason: str, *, heard: bool) -> str:
+    """OpenSSL's reason in words for the person at this end; `heard` is whether any data has come from the peer."""
     if "alert" in reason and ("certificate" in reason or "unknown ca" in reason):
         return f"{place} did not accept our certificate ({reason}); its log says why"
+    if "alert internal error" in reason and not heard:  # OpenSSL's alert for a name that its application refuses
+        return f"{place} did not accept our certificate, perhaps its name ({reason}); its log says why"
     if "wrong version number" in reason or "http request" in reason or "packet length too long" in reason:
         return f"{place} does not speak TLS here ({reason}); is it the right port?"
     if "no shared cipher" in reason or "protocol version" in reason or "unsupported protocol" in reason:

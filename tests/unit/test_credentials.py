@@ -1,0 +1,369 @@
+"""What is read from certificate, key and CA files, and what is said about those that can't be used."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import os
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, x25519
+from cryptography.x509.oid import NameOID
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lab.certificates import (
+    Identity,
+    authority,
+    bundle_pem,
+    expired,
+    issued,
+    rsa_key,
+    self_signed,
+)
+from pytunnel.tls.context import make_context
+from pytunnel.tls.credentials import Credentials, describe_subject, expiry_date, load_credentials
+from pytunnel.tls.errors import CredentialsError
+from pytunnel.tls.settings import TlsSettings
+from tests.support.credentials import settings_of
+
+NODE1, NODE2 = self_signed("node1.my.cluster"), self_signed("node2.my.cluster")
+CA = authority("Authority")
+ISSUED = issued(CA, "node1.my.cluster")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A directory with ca.pem, a bundle of both nodes."""
+    write(tmp_path / "ca.pem", bundle_pem([NODE1, NODE2]))
+    return tmp_path
+
+
+def write(path: Path, content: bytes) -> Path:
+    """A file that nobody else can read."""
+    path.write_bytes(content)
+    path.chmod(0o600)
+    return path
+
+
+def combined(place: Path, content: bytes) -> TlsSettings:
+    """Settings with `content` as the certificate's file."""
+    return TlsSettings(certificate=write(place / "node.pem", content), ca=place / "ca.pem")
+
+
+def refusal(wanted: TlsSettings, exit_code: int = errno.EINVAL) -> str:
+    with pytest.raises(CredentialsError) as caught:
+        load_credentials(wanted)
+    assert caught.value.exit_code == exit_code
+    assert "PRIVATE KEY" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def matches(loaded: Credentials, own: Identity) -> bool:
+    """Whether the certificate is this one, and the key the certificate's."""
+    return loaded.certificate == own.certificate and loaded.key.public_key() == own.key.public_key()
+
+
+# What can be used.
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        NODE1.key_pem() + NODE1.certificate_pem(),
+        NODE1.certificate_pem() + NODE1.key_pem(),
+        b"subject=CN = node1\n\n" + NODE1.certificate_pem() + b"a remark\n" + NODE1.key_pem() + b"\n\n",
+        NODE1.combined_pem().replace(b"\n", b"\r\n"),
+        NODE1.combined_pem().rstrip(b"\n"),
+    ],
+    ids=["key first", "certificate first", "with remarks", "line ends of Windows", "no line end at the end"],
+)
+def test_a_combined_file_is_read(place: Path, content: bytes) -> None:
+    loaded = load_credentials(combined(place, content))
+    assert matches(loaded, NODE1)
+    assert (loaded.chain, loaded.trusted, loaded.warnings) == ((), (NODE1.certificate, NODE2.certificate), ())
+
+
+def test_a_key_in_a_file_of_its_own_is_read(place: Path) -> None:
+    alone = combined(place, NODE1.certificate_pem())
+    assert matches(load_credentials(replace(alone, key=write(place / "node.key", NODE1.key_pem()))), NODE1)
+
+
+def test_a_key_file_goes_before_the_key_in_the_certificate_s_file(place: Path) -> None:
+    both = combined(place, NODE2.key_pem() + NODE1.certificate_pem())
+    assert matches(load_credentials(replace(both, key=write(place / "node.key", NODE1.key_pem()))), NODE1)
+
+
+def test_the_certificates_behind_our_own_are_its_chain(place: Path) -> None:
+    intermediate = issued(CA, "Intermediate")
+    chained = combined(place, ISSUED.combined_pem() + intermediate.certificate_pem() + CA.certificate_pem())
+    loaded = load_credentials(chained)
+    assert matches(loaded, ISSUED)
+    assert loaded.chain == (intermediate.certificate, CA.certificate)
+
+
+def _traditional(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """As `openssl ecparam -genkey` writes it: a block with the curve comes first."""
+    parameters = b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
+    return parameters + key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )
+
+
+def test_a_key_in_openssl_s_older_form_is_read(place: Path) -> None:
+    assert isinstance(NODE1.key, ec.EllipticCurvePrivateKey)
+    assert matches(load_credentials(combined(place, _traditional(NODE1.key) + NODE1.certificate_pem())), NODE1)
+
+
+def test_an_rsa_key_is_read(place: Path) -> None:
+    own = self_signed("node1", key=rsa_key())
+    assert matches(load_credentials(combined(place, own.combined_pem())), own)
+
+
+def test_an_ed25519_key_is_read(place: Path) -> None:
+    key = ed25519.Ed25519PrivateKey.generate()
+    made = load_credentials(combined(place, _pem(key, _signed_by_itself(key))))
+    assert make_context(TlsSettings(), made)
+
+
+def _signed_by_itself(key: ed25519.Ed25519PrivateKey) -> x509.Certificate:
+    return _like_node1(NODE1.certificate.subject).public_key(key.public_key()).sign(key, None)
+
+
+def _like_node1(name: x509.Name) -> x509.CertificateBuilder:
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).serial_number(1)
+    builder = builder.not_valid_before(NODE1.certificate.not_valid_before_utc)
+    return builder.not_valid_after(NODE1.certificate.not_valid_after_utc)
+
+
+def _pem(key: ed25519.Ed25519PrivateKey | x25519.X25519PrivateKey, certificate: x509.Certificate) -> bytes:
+    encoded = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return encoded + certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def test_the_key_is_in_no_text_of_the_credentials(place: Path) -> None:
+    assert "key" not in repr(load_credentials(combined(place, NODE1.combined_pem()))).lower()
+
+
+# Trusted certificates.
+
+
+def test_a_directory_of_trusted_certificates_is_read(tmp_path: Path) -> None:
+    directory = tmp_path / "cas"
+    directory.mkdir()
+    write(directory / "one.pem", NODE1.certificate_pem())
+    write(directory / "two.crt", bundle_pem([NODE2, CA]))
+    write(directory / "README", b"no certificate\n")
+    write(directory / ".hidden.pem", ISSUED.certificate_pem())
+    (directory / "1a2b3c4d.0").symlink_to("one.pem")
+    (directory / "gone").symlink_to("nowhere")
+    (directory / "circle").symlink_to("circle")
+    (directory / "deeper").mkdir()
+    wanted = replace(combined(tmp_path, NODE1.combined_pem()), ca=directory)
+    assert load_credentials(wanted).trusted == (NODE1.certificate, NODE2.certificate, CA.certificate)
+
+
+def test_a_directory_without_certificates_is_refused(place: Path) -> None:
+    (place / "cas").mkdir()
+    assert "cas holds no PEM certificate" in refusal(replace(combined(place, NODE1.combined_pem()), ca=place / "cas"))
+
+
+def test_a_missing_ca_file_is_named(place: Path) -> None:
+    wanted = replace(combined(place, NODE1.combined_pem()), ca=place / "nowhere.pem")
+    assert re.search(r"the CA file \S+/nowhere\.pem does not exist", refusal(wanted, errno.ENOENT))
+
+
+def test_no_ca_is_refused_where_peers_are_verified(place: Path) -> None:
+    wanted = replace(combined(place, NODE1.combined_pem()), ca=None)
+    assert "no CA is configured, so no peer could be verified" in refusal(wanted)
+
+
+def test_no_ca_is_needed_where_peers_are_not_verified(place: Path) -> None:
+    wanted = replace(combined(place, NODE1.combined_pem()), ca=None, verify=False)
+    assert load_credentials(wanted).trusted == ()
+
+
+def test_a_file_in_openssl_s_form_with_trust_settings_is_refused(place: Path) -> None:
+    write(place / "ca.pem", CA.certificate_pem().replace(b" CERTIFICATE", b" TRUSTED CERTIFICATE"))
+    assert "ca.pem holds no certificate that can be read" in refusal(combined(place, NODE1.combined_pem()))
+
+
+# What can't be used.
+
+
+def test_no_certificate_at_all_is_refused() -> None:
+    assert "both sides of a tunnel present one: give --cert, or tcert in [sst]" in refusal(TlsSettings())
+
+
+def test_a_missing_file_is_named(place: Path) -> None:
+    wanted = TlsSettings(certificate=place / "gone.pem", ca=place / "ca.pem")
+    assert re.search(r"the certificate file \S+/gone\.pem does not exist", refusal(wanted, errno.ENOENT))
+
+
+def test_a_missing_key_file_is_named(place: Path) -> None:
+    wanted = replace(combined(place, NODE1.combined_pem()), key=place / "gone.key")
+    assert re.search(r"the key file \S+/gone\.key does not exist", refusal(wanted, errno.ENOENT))
+
+
+def test_a_directory_in_a_file_s_place_is_named(place: Path) -> None:
+    said = refusal(TlsSettings(certificate=place, ca=place / "ca.pem"))
+    assert said.startswith(f"the certificate file {place} can't be read: Is a directory")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file; run the tests as another user too")
+def test_a_file_that_is_not_ours_to_read_is_named(place: Path) -> None:
+    wanted = combined(place, NODE1.combined_pem())
+    (place / "node.pem").chmod(0)
+    assert "must be readable by the user that runs the tunnel" in refusal(wanted)
+
+
+def test_another_certificate_s_key_is_refused(place: Path) -> None:
+    said = refusal(combined(place, NODE2.key_pem() + NODE1.certificate_pem()))
+    assert "does not belong to the certificate /CN=node1.my.cluster" in said
+
+
+def test_the_files_of_another_certificate_s_key_are_named(place: Path) -> None:
+    alone = combined(place, NODE1.certificate_pem())
+    said = refusal(replace(alone, key=write(place / "node.key", NODE2.key_pem())))
+    assert re.search(r"the key in \S+/node\.key does not belong to .* in \S+/node\.pem", said)
+
+
+def test_an_expired_certificate_is_refused_with_its_date(place: Path) -> None:
+    own = expired(CA, "node1.my.cluster")
+    said = refusal(combined(place, own.combined_pem()))
+    assert f"/CN=node1.my.cluster in {place}/node.pem expired on {expiry_date(own.certificate)}; renew it" in said
+
+
+def test_a_certificate_of_the_future_is_refused(place: Path) -> None:
+    own = issued(CA, "node1.my.cluster", start=datetime.now(UTC) + timedelta(days=2))
+    assert "is not valid before" in refusal(combined(place, own.combined_pem()))
+
+
+def test_a_certificate_is_good_in_its_last_second_and_bad_in_the_next(place: Path) -> None:
+    wanted = combined(place, NODE1.combined_pem())
+    end = NODE1.certificate.not_valid_after_utc
+    assert matches(load_credentials(wanted, now=end), NODE1)
+    with pytest.raises(CredentialsError, match="expired on"):
+        load_credentials(wanted, now=end + timedelta(seconds=1))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "holds no PEM text"),
+        (b"\0\1\2", "holds no PEM text"),
+        (NODE1.key_pem(), "holds no certificate that can be read"),
+        (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "holds no certificate that can be read"),
+        (b"-----BEGIN CERTIFICATE-----\n", "holds no certificate that can be read"),
+        (NODE1.certificate_pem()[:200], "holds no certificate that can be read"),
+        (NODE1.certificate_pem(), "holds no private key; append it, or name the key's file (--key, tkey)"),
+        (NODE1.certificate_pem() + NODE1.key_pem()[:90], "the private key in"),
+        (
+            NODE1.certificate_pem() + b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+            "can't be read",
+        ),
+    ],
+)
+def test_a_file_without_what_it_should_hold_is_refused(place: Path, content: bytes, reason: str) -> None:
+    assert reason in refusal(combined(place, content))
+
+
+def test_a_key_file_without_a_key_is_refused(place: Path) -> None:
+    wanted = replace(combined(place, NODE1.combined_pem()), key=place / "ca.pem")
+    assert "ca.pem holds no private key; expected a PEM private key" in refusal(wanted)
+
+
+@pytest.mark.parametrize(
+    "form", [serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL], ids=["new", "old"]
+)
+def test_an_encrypted_key_is_refused(place: Path, form: serialization.PrivateFormat) -> None:
+    locked = NODE1.key.private_bytes(serialization.Encoding.PEM, form, serialization.BestAvailableEncryption(b"secret"))
+    assert "is encrypted, and nobody is there to type its passphrase" in refusal(
+        combined(place, locked + NODE1.certificate_pem())
+    )
+
+
+def test_a_key_of_a_kind_that_tls_cannot_use_is_refused(place: Path) -> None:
+    assert "make an RSA or ECDSA key" in refusal(
+        combined(place, _pem(x25519.X25519PrivateKey.generate(), NODE1.certificate))
+    )
+
+
+def test_a_file_that_is_far_too_large_is_refused(place: Path) -> None:
+    wanted = combined(place, NODE1.combined_pem())
+    with (place / "ca.pem").open("r+b") as file:
+        file.truncate(17 * 1024 * 1024)
+    assert "ca.pem is larger than" in refusal(wanted)
+
+
+def test_a_certificate_of_an_unknown_version_is_refused(place: Path) -> None:
+    der = NODE1.certificate.public_bytes(serialization.Encoding.DER)
+    strange = der.replace(bytes([0xA0, 3, 2, 1, 2]), bytes([0xA0, 3, 2, 1, 7]))
+    assert "holds no certificate that can be read" in refusal(combined(place, _armoured(strange) + NODE1.key_pem()))
+
+
+def _armoured(der: bytes) -> bytes:
+    return b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(der) + b"-----END CERTIFICATE-----\n"
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_damage_to_a_file_is_refused_in_one_line(place: Path, data: st.DataObject) -> None:
+    content = bytearray(NODE1.combined_pem())
+    start, end = sorted(data.draw(st.tuples(*2 * [st.integers(0, len(content))])))
+    content[start:end] = data.draw(st.binary(max_size=20))
+    said = ""
+    try:
+        load_credentials(combined(place, bytes(content)))
+    except CredentialsError as error:
+        said = str(error)
+    assert said.isprintable()
+
+
+# Warnings.
+
+
+@pytest.mark.parametrize(("mode", "shown"), [(0o604, "0604"), (0o644, "0644"), (0o777, "0777")])
+def test_a_key_that_every_user_can_read_is_warned_of(place: Path, mode: int, shown: str) -> None:
+    wanted = combined(place, NODE1.combined_pem())
+    (place / "node.pem").chmod(mode)
+    (warning,) = load_credentials(wanted).warnings
+    assert warning.endswith(f"is open to every user of this host (mode {shown}); run: chmod o-rwx {place}/node.pem")
+
+
+def test_a_key_that_its_group_can_read_is_not_warned_of(place: Path) -> None:
+    wanted = combined(place, NODE1.combined_pem())
+    (place / "node.pem").chmod(0o640)
+    assert load_credentials(wanted).warnings == ()
+
+
+# Names for people.
+
+
+def test_a_subject_is_shown_as_openssl_writes_it() -> None:
+    name = x509.Name(
+        [x509.NameAttribute(NameOID.ORGANIZATION_NAME, "My"), x509.NameAttribute(NameOID.COMMON_NAME, "node1")]
+    )
+    assert describe_subject(_named(name)) == "/O=My/CN=node1"
+
+
+def test_a_subject_that_would_forge_a_line_is_shown_escaped() -> None:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "node1\nINFO all is well")])
+    assert describe_subject(_named(name)) == "/CN=node1\\nINFO all is well"
+
+
+def _named(name: x509.Name) -> x509.Certificate:
+    return _like_node1(name).public_key(NODE1.key.public_key()).sign(NODE1.key, hashes.SHA256())
+
+
+def test_files_of_the_lab_are_what_we_read(tmp_path: Path) -> None:
+    assert matches(load_credentials(settings_of(tmp_path / "node1", NODE1, [NODE2])), NODE1)

@@ -6,7 +6,6 @@ other as a state transfer does, shows a progress bar, compares both sides and re
 
 from __future__ import annotations
 
-import datetime
 import filecmp
 import os
 import shutil
@@ -21,7 +20,8 @@ import trio
 from OpenSSL import SSL
 from rich.console import Console
 
-from pytunnel.certs import make_self_signed
+from pytunnel.certs.making import make_key, make_self_signed, valid_for
+from pytunnel.certs.names import parse_names
 from pytunnel.endpoint import TcpEndpoint
 from pytunnel.errors import PytunnelError
 from pytunnel.sst import manifest, rsync, workplace
@@ -113,10 +113,10 @@ def _make_files(stage: _Stage, megabytes: int) -> None:
 
 def _make_contexts(stage: _Stage) -> tuple[SSL.Context, SSL.Context]:
     """The TLS contexts of both ends: each with its own certificate, both with a bundle of the two."""
-    made = {name: make_self_signed(name, datetime.timedelta(days=1)) for name in (_DONOR, _JOINER)}
-    bundle = workplace.write_private(stage.root / "bundle.crt", "".join(item.certificate for item in made.values()))
+    made = {name: make_self_signed(parse_names([name]), valid_for(1), make_key()) for name in (_DONOR, _JOINER)}
+    bundle = workplace.write_private(stage.root / "bundle.crt", "".join(item.certificate_pem for item in made.values()))
     settings = [
-        TlsSettings(certificate=workplace.write_private(stage.root / f"{name}.pem", item.combined), ca=bundle)
+        TlsSettings(certificate=workplace.write_private(stage.root / f"{name}.pem", item.combined_pem), ca=bundle)
         for name, item in made.items()
     ]
     donor, joiner = (make_context(item, load_credentials(item)) for item in settings)

@@ -16,7 +16,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "jobs": (
         "pytunnel.configuration",
         "pytunnel.service",
-        "pytunnel.certs",
+        "pytunnel.certs.*",
         "pytunnel.doctor",
         "pytunnel.sst.joiner",
         "pytunnel.sst.donor",

@@ -1,0 +1,1 @@
+"""Certificates of a cluster: made, stored, shown, checked, and changed for those of another CA."""

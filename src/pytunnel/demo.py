@@ -37,6 +37,7 @@ from pytunnel.transport.places import Stream
 from pytunnel.tunnel import Connection, Limits, TlsServer, Tunnel, make_client
 
 _DONOR, _JOINER = "donor.demo", "joiner.demo"
+_MODULE = "demo"
 _STREAMS = 2
 _FILE = 10 * 1024 * 1024  # bytes
 _BLOCK = 1024 * 1024
@@ -89,7 +90,7 @@ async def _show(stage: _Stage, megabytes: int) -> None:
     progress = Progress("sent")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(reception.serve, listeners)
-        courier = await _make_courier(TcpEndpoint("127.0.0.1", port), donor, progress)
+        courier = _make_courier(TcpEndpoint("127.0.0.1", port), donor, progress)
         await _transfer(stage, courier, progress, console)
         reception.drain()
     console.print(progress.closing_line())
@@ -124,7 +125,7 @@ def _make_contexts(stage: _Stage) -> tuple[SSL.Context, SSL.Context]:
 
 
 def _write_config(stage: _Stage) -> Path:
-    text = rsync.daemon_config([rsync.Module(rsync.MODULE, stage.copy)], None)
+    text = rsync.daemon_config([rsync.Module(_MODULE, stage.copy)], None)
     return workplace.write_private(stage.root / "rsyncd.conf", text)
 
 
@@ -132,8 +133,8 @@ async def _start_rsync(config: Path) -> Stream:
     return await process.spawn(rsync.daemon_command(config), stderr=subprocess.DEVNULL)
 
 
-async def _make_courier(target: TcpEndpoint, context: SSL.Context, progress: Progress) -> Courier:
-    client = await make_client(target, TlsSettings(peer_names=(_JOINER,)), context, Limits().handshake)
+def _make_courier(target: TcpEndpoint, context: SSL.Context, progress: Progress) -> Courier:
+    client = make_client(target, TlsSettings(), context, ExpectedPeer((_JOINER,)), Limits().handshake)
 
     async def dial() -> Stream:
         return await places.dial(target, SocketOptions())
@@ -149,7 +150,7 @@ def _ignore(_: Connection) -> None:
 async def _transfer(stage: _Stage, courier: Courier, progress: Progress, console: Console) -> None:
     entries = manifest.list_schemas(stage.source)
     progress.total = manifest.total(entries)
-    target = courier.target(rsync.MODULE)
+    target = courier.target(_MODULE)
     await courier.send(rsync.delete_arguments(stage.source, (), target))
     async with trio.open_nursery() as bar:
         bar.start_soon(_draw, progress, progress.total.bytes, console)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 import trio
 from OpenSSL import SSL
 
-from pytunnel.configuration import TunnelPlan
+from pytunnel.configuration import ConfigurationError, TunnelPlan
 from pytunnel.endpoint import TcpEndpoint
 from pytunnel.heap import keep_freed_memory
 from pytunnel.tls.context import Side, make_context
@@ -17,7 +17,7 @@ from pytunnel.tls.credentials import Credentials, describe_subject, expiry_date,
 from pytunnel.tls.identity import ExpectedPeer
 from pytunnel.transport import places
 from pytunnel.transport.places import Listener, Stream
-from pytunnel.tunnel import TlsServer, Tunnel, log_end, make_client
+from pytunnel.tunnel import TlsServer, Tunnel, expected_at, log_end, make_client
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +46,20 @@ async def _make_tunnel(plan: TunnelPlan, context: SSL.Context) -> Tunnel:
         return await places.dial(plan.target, plan.sockets)
 
     if plan.side is Side.CLIENT:
-        client = await make_client(plan.target, plan.tls, context, plan.limits.handshake)
+        client = make_client(plan.target, plan.tls, context, await _expected_peer(plan), plan.limits.handshake)
         return Tunnel(dial, str(plan.target), plan.limits, client=client, sockets=plan.sockets, observe=log_end)
     server = TlsServer(context, ExpectedPeer(plan.tls.peer_names), plan.limits.handshake)
     return Tunnel(dial, str(plan.target), plan.limits, server=server, sockets=plan.sockets, observe=log_end)
+
+
+async def _expected_peer(plan: TunnelPlan) -> ExpectedPeer:
+    if not plan.tls.verify:
+        return ExpectedPeer()
+    if isinstance(plan.target, TcpEndpoint) and plan.target.host:
+        return await expected_at(plan.target.host, plan.tls.peer_names)
+    if not plan.tls.peer_names:
+        raise ConfigurationError(f"{plan.target} has no host name to check the peer against; give --peer-name")
+    return ExpectedPeer(plan.tls.peer_names)
 
 
 async def _drain_on(signals: AsyncIterator[int], tunnel: Tunnel, everything: trio.CancelScope) -> None:

@@ -22,7 +22,7 @@ from pytunnel.tls.identity import ExpectedPeer, ascii_host, parse_address
 from pytunnel.tls.settings import TlsSettings
 from pytunnel.tls.stream import Session, TlsStream
 from pytunnel.transport import places
-from pytunnel.transport.names import names_of
+from pytunnel.transport.names import addresses_of, names_of
 from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.places import Listener, Stream
 
@@ -95,17 +95,14 @@ class TlsClient:
         return stream, await _handshake(stream, place, self.handshake_limit)
 
 
-async def make_client(
-    target: Endpoint, settings: TlsSettings, context: SSL.Context, handshake_limit: float
+def make_client(
+    target: Endpoint, settings: TlsSettings, context: SSL.Context, expected: ExpectedPeer, handshake_limit: float
 ) -> TlsClient:
-    """The TLS client for `target`: whom it expects there follows from the target's host or the settings.
+    """The TLS client for `target`, which has to be `expected`; SNI announces the target's host or the settings' name.
 
-    Raises ConnectionFailed where there is no name to expect and none was given.
+    Raises ConnectionFailed for a name that SNI can't hold.
     """
     host = target.host if isinstance(target, TcpEndpoint) else ""
-    if settings.verify and not settings.peer_names and not host:
-        raise ConnectionFailed(f"{target} has no host name that the peer could be checked against; give --peer-name")
-    expected = await expected_at(host, settings.peer_names) if settings.verify else ExpectedPeer()
     announced = _announced(host if settings.server_name is None else settings.server_name)
     return TlsClient(context, expected, announced, handshake_limit)
 
@@ -121,11 +118,18 @@ def _announced(server_name: str) -> str:
 
 
 async def expected_at(host: str, peer_names: Sequence[str] = ()) -> ExpectedPeer:
-    """Whom to expect at `host`: the given names instead of it, or itself; an address also has the names of its DNS."""
+    """Whom to expect at `host`: the given names instead of it, or itself and the names that DNS confirms.
+
+    An address also has the names that lead back to it; a short name (without a dot) those of its addresses.
+    """
     if peer_names:
         return ExpectedPeer(tuple(peer_names))
     address = parse_address(host)
-    return ExpectedPeer((host,) if address is None else (host, *await names_of(str(address))))
+    if address is None and "." in host:
+        return ExpectedPeer((host,))
+    addresses = await addresses_of(host) if address is None else (str(address),)
+    confirmed = [name for each in addresses for name in await names_of(each)]
+    return ExpectedPeer(tuple(dict.fromkeys((host, *confirmed))))
 
 
 async def _handshake(stream: TlsStream, place: str, limit: float) -> Session:

@@ -65,6 +65,7 @@ def test_a_donor_s_call_is_understood() -> None:
         gtid_domain_id=0,
         local_port=3401,
         socket=Path("/db/s1"),
+        auth="au:th",
         secret=Secret("user1", "secret2"),
         paths=ServerPaths(log_bin="vm-bin"),
         environment_paths=ServerPaths(data_home="./"),

@@ -56,7 +56,7 @@ def test_a_state_file_is_a_position_and_optional_lines(text: str, state: State) 
     "rest", ["secret", "secret ", "secret a b", "secret a\nsecret b", "bypass 1", "error", "", "bypass\n\n"]
 )
 def test_a_line_that_is_not_understood_is_refused_by_its_number(rest: str) -> None:
-    with pytest.raises(SstError, match=r"line [23] of rsync_tunnel_sst_complete"):
+    with pytest.raises(SstError, match=r"line [23] of the state file"):
         parse_state(f"{UUID}:2 0\n{rest}\n")
 
 

@@ -15,10 +15,11 @@ from pytunnel.sst.donation import Courier
 from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.filewatch import wait_for
 from pytunnel.sst.manifest import FILE_SETS, Amount, Entry, FileSet
+from pytunnel.sst.peers import expected_joiner
 from pytunnel.sst.plan import PLAN_FILE, format_plan
 from pytunnel.sst.progress import Progress, report
 from pytunnel.sst.setup import Setup
-from pytunnel.sst.state import STATE_FILE, Position, State, format_state, parse_position
+from pytunnel.sst.state import Position, State, format_state, parse_position
 from pytunnel.transport import places
 from pytunnel.transport.places import Stream
 from pytunnel.tunnel import Connection, Limits, Tunnel, make_client
@@ -28,7 +29,6 @@ log = logging.getLogger(__name__)
 _FLUSHED = "tables_flushed"
 _FLUSH_FAILED = "sst_error"
 _IDLE_LIMIT = 300.0  # seconds; the same as rsync's own
-_MODULE = rsync.MODULE
 
 @dataclass(frozen=True, slots=True)
 class _Donation:
@@ -48,10 +48,14 @@ class _Donation:
     def left_out(self) -> tuple[Path, ...]:
         return self.setup.layout.nested_directories()
 
+    @property
+    def module(self) -> str:
+        return self.setup.method.module
+
     def module_of(self, files: FileSet) -> str:
         """The set's own module; an old joiner has only some of them, and gets the files into its datadir."""
-        name = _MODULE + files.suffix
-        return name if name in self.modules else _MODULE
+        name = self.module + files.suffix
+        return name if name in self.modules else self.module
 
 
 async def donate(setup: Setup) -> None:
@@ -62,9 +66,9 @@ async def donate(setup: Setup) -> None:
         with workplace.private_directory(request.datadir, request.tmpdir) as private:
             courier = await _make_courier(setup, progress)
             modules = await courier.list_modules()
-            if _MODULE not in modules:
+            if setup.method.module not in modules:
                 raise SstError(
-                    f"{courier.place} offers no rsync module {_MODULE}; does that node use this SST method?",
+                    f"{courier.place} offers no rsync module {setup.method.module}; does it use this SST method?",
                     exit_code=ExitCode.PROTOCOL,
                 )
             donation = _Donation(setup, courier, modules, private, progress)
@@ -81,8 +85,9 @@ async def _make_courier(setup: Setup, progress: Progress) -> Courier:
     address = setup.request.address
     target = TcpEndpoint(address.host, address.port)
     limits = Limits(idle=_IDLE_LIMIT)
-    client = await make_client(target, setup.settings.tls, setup.context, limits.handshake)
-    log.info("sending to %s, where %s is expected", target, client.expected if setup.settings.tls.verify else "anyone")
+    expected = await expected_joiner(address.host, setup.settings, setup.credentials)
+    client = make_client(target, setup.settings.tls, setup.context, expected, limits.handshake)
+    log.info("sending to %s, where %s is expected", target, expected if setup.settings.tls.verify else "anyone")
 
     async def dial() -> Stream:
         return await places.dial(target, setup.settings.sockets)
@@ -120,7 +125,8 @@ async def _full(donation: _Donation) -> None:
         nursery.start_soon(report, donation.progress)
         await _send_files(donation, entries)
         if archive is not None:
-            await donation.courier.send(rsync.file_arguments(archive, donation.courier.target(_MODULE, archive.name)))
+            target = donation.courier.target(donation.module, archive.name)
+            await donation.courier.send(rsync.file_arguments(archive, target))
         nursery.cancel_scope.cancel()
     server.say("continue")  # from here on the server writes again, and nothing of the snapshot may be read
     await _send_state(donation, position, bypass=False)
@@ -176,7 +182,7 @@ def _pack_binlogs(donation: _Donation) -> Path | None:
 async def _announce(donation: _Donation, total: Amount) -> None:
     """Tell a joiner that wants to know how much will come; it is for its log alone."""
     log.info("snapshot of %d files, %d bytes", total.files, total.bytes)
-    module = _MODULE + rsync.PLAN_SUFFIX
+    module = donation.module + rsync.PLAN_SUFFIX
     if module in donation.modules:
         plan = workplace.write_private(donation.private / PLAN_FILE, format_plan(total))
         await donation.courier.send(rsync.file_arguments(plan, donation.courier.target(module, PLAN_FILE)))
@@ -185,7 +191,7 @@ async def _announce(donation: _Donation, total: Amount) -> None:
 async def _send_files(donation: _Donation, entries: list[Entry]) -> None:
     """Delete what the joiner has too much, then send: schemas in streams of equal bytes, each set by itself."""
     courier, datadir = donation.courier, donation.datadir
-    await courier.send(rsync.delete_arguments(datadir, donation.left_out, courier.target(_MODULE)))
+    await courier.send(rsync.delete_arguments(datadir, donation.left_out, courier.target(donation.module)))
     streams = donation.setup.settings.streams
     at_work = trio.CapacityLimiter(streams)
 
@@ -195,7 +201,7 @@ async def _send_files(donation: _Donation, entries: list[Entry]) -> None:
 
     async with trio.open_nursery() as nursery:
         for stream in manifest.plan_streams(entries, streams):
-            arguments = rsync.schema_arguments(datadir, courier.target(_MODULE))
+            arguments = rsync.schema_arguments(datadir, courier.target(donation.module))
             nursery.start_soon(send, arguments, manifest.file_list(stream))
         for files in FILE_SETS:
             directory = donation.setup.layout.directory_of(files)
@@ -206,5 +212,6 @@ async def _send_state(donation: _Donation, position: Position, *, bypass: bool) 
     """The state file goes last: its arrival tells the joiner that everything before it is complete."""
     secret = donation.courier.secret
     state = State(position, secret=secret.password if secret is not None else None, bypass=bypass)
-    file = workplace.write_private(donation.private / STATE_FILE, format_state(state))
-    await donation.courier.send(rsync.file_arguments(file, donation.courier.target(_MODULE, STATE_FILE)))
+    name = donation.setup.method.state_file
+    file = workplace.write_private(donation.private / name, format_state(state))
+    await donation.courier.send(rsync.file_arguments(file, donation.courier.target(donation.module, name)))

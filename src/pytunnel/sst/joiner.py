@@ -19,22 +19,21 @@ import trio
 from pytunnel.endpoint import TcpEndpoint
 from pytunnel.sst import binlog, rsync, server, workplace
 from pytunnel.sst.address import format_ready
-from pytunnel.sst.errors import ExitCode, SstError
+from pytunnel.sst.errors import SstError
 from pytunnel.sst.manifest import FILE_SETS, Amount
+from pytunnel.sst.peers import check_own_name, expected_donor
 from pytunnel.sst.plan import PLAN_FILE, parse_plan
 from pytunnel.sst.progress import Progress, report
 from pytunnel.sst.setup import Setup
-from pytunnel.sst.state import STATE_FILE, State, parse_state
-from pytunnel.tls.identity import ExpectedPeer, presented_names
+from pytunnel.sst.state import State, parse_state
 from pytunnel.transport import places, process
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.places import Listener, Stream
-from pytunnel.tunnel import Connection, Limits, TlsServer, Tunnel, expected_at
+from pytunnel.tunnel import Connection, Limits, TlsServer, Tunnel
 
 log = logging.getLogger(__name__)
 
 _IDLE_LIMIT = 300.0  # seconds; the same as rsync's own
-_MODULE = rsync.MODULE
 
 
 @dataclass(slots=True)
@@ -49,7 +48,7 @@ class _Reception:
 
     @property
     def state_file(self) -> Path:
-        return self.setup.layout.datadir / STATE_FILE
+        return self.setup.layout.datadir / self.setup.method.state_file
 
     def observe(self, connection: Connection) -> None:
         """Follow each connection; when one has ended, look what it brought."""
@@ -70,7 +69,9 @@ class _Reception:
 async def join(setup: Setup) -> None:
     """Receive one snapshot, from the first check to the position; raises PytunnelError."""
     request, layout = setup.request, setup.layout
-    await _check_own_name(setup)
+    warning = await check_own_name(request.address.host, setup.settings, setup.credentials.certificate)
+    if warning is not None:
+        log.warning("%s", warning)
     layout.datadir.mkdir(parents=True, exist_ok=True)
     async with workplace.claim(request.datadir):
         with (
@@ -89,21 +90,6 @@ async def join(setup: Setup) -> None:
     server.say(str(state.position))
 
 
-async def _check_own_name(setup: Setup) -> None:
-    """A donor will compare our certificate with the address that we announce; do it before it can fail there."""
-    if not setup.settings.tls.verify:
-        return
-    host = setup.request.address.host
-    expected: ExpectedPeer = await expected_at(host, setup.settings.tls.peer_names)
-    if not expected.accepts(setup.credentials.certificate):
-        raise SstError(
-            f"this node announces itself as {host}, but its certificate {setup.settings.tls.certificate} says "
-            f"{presented_names(setup.credentials.certificate)}: no donor would send to it. Make a certificate for "
-            f"{host}, or set bind_address (or wsrep_node_address, wsrep_sst_receive_address) to the name in it",
-            exit_code=ExitCode.BAD_SETTING,
-        )
-
-
 async def _receive(reception: _Reception) -> State:
     setup = reception.setup
     reception.state_file.unlink(missing_ok=True)
@@ -114,12 +100,12 @@ async def _receive(reception: _Reception) -> State:
         lambda: _start_rsync(config, writing),
         "rsync",
         Limits(idle=_IDLE_LIMIT),
-        server=TlsServer(setup.context, ExpectedPeer(setup.settings.tls.peer_names), Limits().handshake),
+        server=TlsServer(setup.context, expected_donor(setup.settings, setup.credentials), Limits().handshake),
         sockets=setup.settings.sockets,
         observe=reception.observe,
     )
     port = next(port for _, port in _bound(listeners))
-    announced = replace(setup.request.address, port=port, module=_MODULE)
+    announced = replace(setup.request.address, port=port, module=setup.method.module)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(report, reception.progress)
@@ -169,17 +155,17 @@ def _demanded(setup: Setup) -> str:
 
 def _write_config(reception: _Reception) -> Path:
     """rsync's configuration; the set directories are made here, because rsync serves only what exists."""
-    layout = reception.setup.layout
+    layout, module = reception.setup.layout, reception.setup.method.module
     plan_directory = reception.private / PLAN_FILE
     plan_directory.mkdir(mode=0o700)
     modules = [
-        rsync.Module(_MODULE, layout.datadir, tuple(rsync.protected(layout.datadir, layout.nested_directories()))),
-        rsync.Module(_MODULE + rsync.PLAN_SUFFIX, plan_directory),
+        rsync.Module(module, layout.datadir, tuple(rsync.protected(layout.datadir, layout.nested_directories()))),
+        rsync.Module(module + rsync.PLAN_SUFFIX, plan_directory),
     ]
     for files in FILE_SETS:
         directory = layout.directory_of(files)
         directory.mkdir(parents=True, exist_ok=True)
-        modules.append(rsync.Module(_MODULE + files.suffix, directory))
+        modules.append(rsync.Module(module + files.suffix, directory))
     secrets_file = None
     if reception.secret is not None:
         line = f"{reception.secret.user}:{reception.secret.password}\n"

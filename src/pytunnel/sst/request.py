@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
@@ -51,8 +51,8 @@ class Request:
     """One call of the script. What is None was not passed, or was passed as `(null)` or empty.
 
     `gtid` (UUID:SEQNO) and `gtid_domain_id` come to the donor alone, and so does `secret`, which the joiner put into
-    its ready line; `parent`, the server's process id, comes to the joiner. `paths` are from our own options,
-    `environment_paths` from the environment; `mysqld_args` is the server's command line.
+    its ready line; `parent`, the server's process id, comes to the joiner. `auth` is wsrep_sst_auth. `paths` are from
+    our own options, `environment_paths` from the environment; `mysqld_args` is the server's command line.
     """
 
     role: Role
@@ -69,6 +69,7 @@ class Request:
     socket: Path | None = None
     progress: bool = False
     secret: Secret | None = None
+    auth: str | None = field(default=None, repr=False)
     tmpdir: Path = _SYSTEM_TMPDIR
     paths: ServerPaths = ServerPaths()
     environment_paths: ServerPaths = ServerPaths()
@@ -120,6 +121,7 @@ def parse_request(arguments: Sequence[str], environment: Mapping[str, str]) -> R
         local_port=_number("local-port", ours.get("local-port")),
         socket=_path(ours.get("socket")),
         progress=ours.get("progress", "0") != "0",
+        auth=_said(environment.get("WSREP_SST_OPT_AUTH")),
         secret=_secret(_said(environment.get("WSREP_SST_OPT_REMOTE_AUTH"))),
         tmpdir=Path(_said(environment.get("MYSQL_TMP_DIR")) or environment.get("TMPDIR") or _SYSTEM_TMPDIR),
         paths=ServerPaths(**{field: ours[name] for name, field in _PATH_OPTIONS.items() if name in ours}),

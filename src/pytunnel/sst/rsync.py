@@ -16,7 +16,6 @@ from pathlib import Path
 from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.manifest import FOREIGN_DIRECTORIES, FileSet
 
-MODULE = "rsync_tunnel_sst"
 PLAN_SUFFIX = "-plan"
 USER = "pytunnel"
 

@@ -1,45 +1,88 @@
-"""What `[sst]` in the server's option files tells us, checked, as one value."""
+"""What the server's option files tell us of a transfer, checked, as one value."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from pytunnel.sockopt import SockoptError, apply_to_sockets, apply_to_tls, parse_sockopt
+from pytunnel.sockopt import SockOpt, SockoptError, apply_to_sockets, apply_to_tls, parse_sockopt
 from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.optionfile import OptionGroup
+from pytunnel.sst.tlsfiles import NameRule, TlsFiles
 from pytunnel.tls.settings import TlsSettings
 from pytunnel.transport.options import SocketOptions
 
 _DEFAULT_STREAMS = 4
 _MOST_STREAMS = 64
 _SWITCH = {"1": True, "on": True, "true": True, "yes": True, "0": False, "off": False, "false": False, "no": False}
+_MODES = {"REQUIRED": (False, False), "VERIFY_CA": (True, False), "VERIFY_IDENTITY": (True, True)}
 
 
 @dataclass(frozen=True, slots=True)
 class SstSettings:
-    """Everything `[sst]` decides. `streams` is how many rsync processes work at once (`backup-threads`)."""
+    """Everything that the option files decide. `streams` is how many rsync processes work at once.
+
+    `source` says where the certificate files were named.
+    """
 
     tls: TlsSettings
     sockets: SocketOptions
+    name_rule: NameRule
+    source: str
     legacy_donor: bool
     streams: int
     warnings: tuple[str, ...] = ()
 
 
-def read_settings(group: OptionGroup) -> SstSettings:
-    """Understand the `[sst]` group; raises SstError that names the key, its value and what is possible."""
-    tls = TlsSettings(
-        certificate=_file(group, "tcert"),
-        key=_file(group, "tkey"),
-        ca=_file(group, "tca"),
-    )
+def read_settings(sst: OptionGroup, files: TlsFiles) -> SstSettings:
+    """Understand the `[sst]` group, given the files that were chosen.
+
+    Raises SstError that names the key, its value and what is possible.
+    """
+    tls = _apply_mode(sst, files.tls)
+    words = _sockopt(sst)
     try:
-        words = parse_sockopt(group.get("sockopt") or "")
         tls = apply_to_tls(words, tls)
         sockets = apply_to_sockets(words, SocketOptions())
     except SockoptError as error:
-        raise SstError(f"sockopt in [sst]: {error}", exit_code=ExitCode.BAD_SETTING) from error
+        raise _refused_sockopt(error) from error
+    return SstSettings(
+        tls=_checked(tls),
+        sockets=sockets,
+        name_rule=files.name_rule,
+        source=files.source,
+        legacy_donor=_switch(sst, "legacy-donor"),
+        streams=_count(sst, "backup-threads", _DEFAULT_STREAMS, _MOST_STREAMS),
+        warnings=words.notes,
+    )
+
+
+def _sockopt(sst: OptionGroup) -> SockOpt:
+    try:
+        return parse_sockopt(sst.get("sockopt") or "")
+    except SockoptError as error:
+        raise _refused_sockopt(error) from error
+
+
+def _refused_sockopt(error: SockoptError) -> SstError:
+    return SstError(f"sockopt in [sst]: {error}", exit_code=ExitCode.BAD_SETTING)
+
+
+def _apply_mode(sst: OptionGroup, tls: TlsSettings) -> TlsSettings:
+    """`ssl-mode` as MySQL's clients have it: how much of the peer is verified."""
+    if "ssl-mode" not in sst:
+        return tls
+    mode = (sst.get("ssl-mode") or "").upper()
+    if mode not in _MODES:
+        raise SstError(
+            f"ssl-mode in [sst] is {sst.get('ssl-mode')!r}; expected {', '.join(_MODES)}; this is never in clear",
+            exit_code=ExitCode.BAD_SETTING,
+        )
+    verify, verify_name = _MODES[mode]
+    return replace(tls, verify=verify, verify_name=verify_name)
+
+
+def _checked(tls: TlsSettings) -> TlsSettings:
+    """The settings, if there is enough in them to run."""
     if tls.certificate is None:
         raise SstError(
             "no certificate is configured: set tcert in [sst] to a PEM file with this node's certificate "
@@ -47,29 +90,14 @@ def read_settings(group: OptionGroup) -> SstSettings:
             exit_code=ExitCode.BAD_SETTING,
         )
     if not tls.verify:
-        tls = replace(tls, ca=None)
-    elif tls.ca is None:
+        return replace(tls, ca=None, ca_directory=None, revoked=())
+    if tls.ca is None and tls.ca_directory is None and tls.peer_certificate is None:
         raise SstError(
             "no CA is configured: set tca in [sst] to a file (or directory) with the certificates that this node "
             "trusts; sockopt=verify=0 would trust everyone",
             exit_code=ExitCode.BAD_SETTING,
         )
-    return SstSettings(
-        tls=tls,
-        sockets=sockets,
-        legacy_donor=_switch(group, "legacy-donor"),
-        streams=_count(group, "backup-threads", _DEFAULT_STREAMS, _MOST_STREAMS),
-        warnings=words.notes,
-    )
-
-
-def _file(group: OptionGroup, key: str) -> Path | None:
-    if key not in group:
-        return None
-    text = group.get(key)
-    if not text:
-        raise SstError(f"{key} in [sst] is empty; expected the path of a PEM file", exit_code=ExitCode.BAD_SETTING)
-    return Path(text)
+    return tls
 
 
 def _switch(group: OptionGroup, key: str) -> bool:

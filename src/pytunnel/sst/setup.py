@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 from OpenSSL import SSL
 
 from pytunnel.heap import keep_freed_memory
 from pytunnel.sst.directories import Layout, find_layout
 from pytunnel.sst.errors import ExitCode, SstError
-from pytunnel.sst.optionfile import read_group, read_server
+from pytunnel.sst.method import SECURE_RSYNC, Method
+from pytunnel.sst.optionfile import OptionGroup, read_group, read_server
 from pytunnel.sst.request import Request
 from pytunnel.sst.settings import SstSettings, read_settings
+from pytunnel.sst.tlsfiles import TlsFiles, choose_files, secure_rsync_files
 from pytunnel.tls.context import make_context
 from pytunnel.tls.credentials import Credentials, describe_subject, expiry_date, load_credentials
 
@@ -25,13 +28,14 @@ class Setup:
     """One role's checked surroundings."""
 
     request: Request
+    method: Method
     settings: SstSettings
     layout: Layout
     credentials: Credentials
     context: SSL.Context
 
 
-async def prepare(request: Request) -> Setup:
+async def prepare(request: Request, method: Method) -> Setup:
     """Read the option files and every file they name; nothing is changed, nothing listens.
 
     Raises PytunnelError for the first thing that would make the transfer fail.
@@ -40,28 +44,42 @@ async def prepare(request: Request) -> Setup:
     sst, mysqld = await read_group(request, "sst"), await read_server(request)
     for warning in sst.warnings:
         log.warning("my_print_defaults says: %s", warning)
-    settings = read_settings(sst)
+    settings = read_settings(sst, _choose_files(request, method, sst, mysqld))
     layout = find_layout(request, mysqld, sst)
     if shutil.which("rsync") is None:
         raise SstError("rsync is not installed, or not on the server's PATH; install it", exit_code=ExitCode.MISSING)
     credentials = load_credentials(settings.tls)
     context = make_context(settings.tls, credentials)
     _log_settings(settings, credentials)
-    return Setup(request, settings, layout, credentials, context)
+    return Setup(request, method, settings, layout, credentials, context)
+
+
+def _choose_files(request: Request, method: Method, sst: OptionGroup, mysqld: OptionGroup) -> TlsFiles:
+    if method is not SECURE_RSYNC:
+        return choose_files(sst, mysqld, request.role, request.datadir)
+    directory = sst.get("wsrep-sst-auth") or request.auth
+    if not directory:
+        raise SstError(
+            "no directory of certificates is configured: set wsrep_sst_auth (in [mysqld] or [sst]) to the directory "
+            "that holds server.pem, server.crt, client.pem and client.crt",
+            exit_code=ExitCode.BAD_SETTING,
+        )
+    return secure_rsync_files(Path(directory), request.role)
 
 
 def _log_settings(settings: SstSettings, credentials: Credentials) -> None:
     for warning in (*credentials.warnings, *settings.warnings):
         log.warning("%s", warning)
     if not settings.tls.verify:
-        log.warning("verify=0: the other node is NOT verified, anyone on the network can take its place")
+        log.warning("verify=0 or ssl-mode=REQUIRED: the other node is NOT verified, anyone can take its place")
     log.info(
-        "certificate %s from %s, key %s, valid until %s; CA %s (%d certificates); TLS %s or later, ciphers %s",
+        "%s: certificate %s from %s, key %s, valid until %s; CA %s (%d certificates); TLS %s or later, ciphers %s",
+        settings.source,
         describe_subject(credentials.certificate),
         settings.tls.certificate,
         settings.tls.key or "in the same file",
         expiry_date(credentials.certificate),
-        settings.tls.ca or "none",
+        settings.tls.ca or settings.tls.ca_directory or settings.tls.peer_certificate or "none",
         len(credentials.trusted),
         settings.tls.minimum,
         settings.tls.ciphers or "our default",

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
 
 import trio
 
@@ -19,19 +20,20 @@ from pytunnel.errors import PytunnelError
 from pytunnel.sst import server
 from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.log import ServerFormatter
+from pytunnel.sst.method import Method, method_of
 from pytunnel.sst.request import Request, Role, parse_request
 from pytunnel.transport.errors import TransportError
 
 log = logging.getLogger(__name__)
 
 _HELP = """\
-usage: wsrep_sst_rsync_tunnel --role joiner|donor --address HOST[:PORT][/MODULE] --datadir DIR [OPTION VALUE]...
+usage: wsrep_sst_{method} --role joiner|donor --address HOST[:PORT][/MODULE] --datadir DIR [OPTION VALUE]...
 
-The database server runs this program when wsrep_sst_method=rsync_tunnel; there is no need to run it by hand.
+The database server runs this program when wsrep_sst_method={method}; there is no need to run it by hand.
 It is configured in the server's option files:
 
     [mysqld]
-    wsrep_sst_method = rsync_tunnel
+    wsrep_sst_method = {method}
     [sst]
     tca   = /etc/my.cnf.d/bundle.crt
     tcert = /etc/my.cnf.d/node1.pem
@@ -39,29 +41,29 @@ It is configured in the server's option files:
 
 
 def main() -> None:
-    """Entry point of `wsrep_sst_rsync_tunnel`."""
-    sys.exit(run(sys.argv[1:]))
+    """Entry point of `wsrep_sst_rsync_tunnel` and `wsrep_sst_secure_rsync`; the program's name is the method."""
+    sys.exit(run(sys.argv[1:], method_of(Path(sys.argv[0]).name)))
 
 
-def run(argv: Sequence[str]) -> int:
+def run(argv: Sequence[str], method: Method) -> int:
     """Do one role's job; returns the exit code, 0 or errno-like (pytunnel.sst.errors)."""
     if argv in (["--help"], ["-h"]):
-        print(_HELP, end="")
+        print(_HELP.format(method=method.name), end="")
         return 0
     if list(argv) == ["--version"]:
-        print(f"wsrep_sst_rsync_tunnel {__version__}")
+        print(f"wsrep_sst_{method.name} {__version__}")
         return 0
     os.umask(0o027)
     logs.use_formatter(ServerFormatter())
     try:
         request = parse_request(argv, os.environ)
-        trio.run(_serve, request)
+        trio.run(_serve, request, method)
     except Exception as error:  # the last place: every failure ends as one line and an exit code
         return _report(error)
     return 0
 
 
-async def _serve(request: Request) -> None:
+async def _serve(request: Request, method: Method) -> None:
     """Run the role; a signal or the server's end cancels it, and its clean-up runs."""
     from pytunnel.sst import setup  # after the arguments are known to be right
 
@@ -70,7 +72,7 @@ async def _serve(request: Request) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_fail_on, signals)
             nursery.start_soon(server.watch, request.parent)
-            await _role(request)(await setup.prepare(request))
+            await _role(request)(await setup.prepare(request, method))
             nursery.cancel_scope.cancel()
 
 

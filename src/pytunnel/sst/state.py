@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 
 from pytunnel.sst.errors import SstError
 
-STATE_FILE = "rsync_tunnel_sst_complete"
-
 _UUID = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 _GTID = re.compile(rf"({_UUID}):(-?[0-9]{{1,19}})", re.ASCII)
 _DOMAIN = re.compile(r"[0-9]{1,10}", re.ASCII)
@@ -65,7 +63,7 @@ def parse_state(text: str) -> State:
             bypass = True
         else:
             raise SstError(
-                f"line {number} of {STATE_FILE} is not understood; expected `secret` with its value, or `bypass`: "
+                f"line {number} of the state file is not understood; expected `secret` with its value, or `bypass`: "
                 "is the donor's pytunnel newer than ours?"
             )
     return State(position, secret, bypass)

@@ -13,6 +13,7 @@ from OpenSSL import SSL, crypto
 from pytunnel.tls.credentials import Credentials
 from pytunnel.tls.errors import CredentialsError
 from pytunnel.tls.settings import TlsSettings
+from pytunnel.tls.trust import trust_only
 from pytunnel.tls.verification import demand_peer_certificate
 
 _MODE_PARTIAL_WRITE = 0x1  # SSL_MODE_ENABLE_PARTIAL_WRITE of openssl/ssl.h, which pyOpenSSL sets but doesn't export
@@ -49,16 +50,18 @@ def make_context(settings: TlsSettings, credentials: Credentials) -> SSL.Context
     _set_certificate(context, settings, credentials)
     if settings.dh_parameters is not None:
         _set_dh_parameters(context, settings)
+    _set_trust(context, credentials)
+    if settings.verify:
+        demand_peer_certificate(context)
+    return context
+
+
+def _set_trust(context: SSL.Context, credentials: Credentials) -> None:
     store = context.get_cert_store()
     if store is None:
         raise CredentialsError("OpenSSL gave the context no certificate store")
-    for certificate in credentials.trusted:
-        store.add_cert(crypto.X509.from_cryptography(certificate))
-    if settings.verify:
-        demand_peer_certificate(context)
-    # A node's own certificate in the bundle is a trust anchor although it is no CA and has an issuer elsewhere.
-    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
-    return context
+    pinned = () if credentials.pinned is None else (credentials.pinned,)
+    trust_only(store, (*credentials.trusted, *pinned), credentials.revoked)
 
 
 def _set_versions(context: SSL.Context, settings: TlsSettings) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +26,8 @@ from pytunnel.tls.settings import TlsSettings
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 
-_CERTIFICATE, _CA = "certificate file", "CA file"  # as errors call them
+_CERTIFICATE, _CA, _CRL = "certificate file", "CA file", "CRL file"  # as errors call them
+_CRL_BLOCK = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
 _LARGEST_FILE = 16 * 1024 * 1024  # a bundle of thousands of certificates stays far below
 
 
@@ -33,6 +36,7 @@ class Credentials:
     """What one end shows and whom it trusts, parsed.
 
     `chain` are the certificates behind our own in its file, `trusted` the CA's; neither is sorted.
+    `revoked` are the CRLs, `pinned` the one certificate that the peer must present, if only one may.
     `warnings` are sentences that the log should hold although the files can be used.
     """
 
@@ -41,6 +45,8 @@ class Credentials:
     key: PrivateKey = field(repr=False)
     trusted: tuple[x509.Certificate, ...]
     warnings: tuple[str, ...] = ()
+    revoked: tuple[x509.CertificateRevocationList, ...] = ()
+    pinned: x509.Certificate | None = None
 
 
 def load_credentials(settings: TlsSettings, *, now: datetime.datetime | None = None) -> Credentials:
@@ -53,16 +59,20 @@ def load_credentials(settings: TlsSettings, *, now: datetime.datetime | None = N
             "no certificate is configured; both sides of a tunnel present one: give --cert, or tcert in [sst]"
         )
     moment = now or datetime.datetime.now(datetime.UTC)
-    own, *chain = _read_certificates(settings.certificate, _CERTIFICATE)
+    own, *chain = read_certificates(settings.certificate)
     key_file = settings.key or settings.certificate
-    key = _read_key(key_file, combined=settings.key is None)
-    _check_dates(own, settings.certificate, moment)
-    if _public_bytes(key.public_key()) != _public_bytes(own.public_key()):
-        raise CredentialsError(
-            f"the key in {key_file} does not belong to the certificate "
-            f"{describe_subject(own)} in {settings.certificate}; give the key that this certificate was made with"
-        )
-    return Credentials(own, tuple(chain), key, _read_trusted(settings), _key_warnings(key_file))
+    key = read_key(key_file, combined=settings.key is None)
+    check_dates(own, settings.certificate, moment)
+    check_key(key, key_file, own, settings.certificate)
+    return Credentials(
+        own,
+        tuple(chain),
+        key,
+        trusted=_read_trusted(settings),
+        warnings=key_warnings(key_file),
+        revoked=_read_revoked(settings.revoked),
+        pinned=_read_pinned(settings),
+    )
 
 
 def describe_subject(certificate: x509.Certificate) -> str:
@@ -83,33 +93,60 @@ def expiry_date(certificate: x509.Certificate) -> str:
 
 
 def _read_trusted(settings: TlsSettings) -> tuple[x509.Certificate, ...]:
-    if settings.ca is None:
-        if settings.verify:
-            raise CredentialsError(
-                "no CA is configured, so no peer could be verified: give --ca, or tca in [sst] "
-                "(a file of trusted certificates, or a directory of them)"
-            )
-        return ()
-    if settings.ca.is_dir():
-        return _read_directory(settings.ca)
-    return tuple(_read_certificates(settings.ca, _CA))
+    places = [place for place in (settings.ca, settings.ca_directory) if place is not None]
+    if settings.verify and not places and settings.peer_certificate is None:
+        raise CredentialsError(
+            "no CA is configured, so no peer could be verified: give --ca, or tca in [sst] "
+            "(a file of trusted certificates, or a directory of them)"
+        )
+    found: list[x509.Certificate] = []
+    for place in places:
+        found += _read_directory(place) if place.is_dir() else read_certificates(place, _CA)
+    return tuple(found)
 
 
-def _read_directory(directory: Path) -> tuple[x509.Certificate, ...]:
-    """All certificates of a CA directory; c_rehash's links to the same file count once."""
+def _read_pinned(settings: TlsSettings) -> x509.Certificate | None:
+    if settings.peer_certificate is None:
+        return None
+    return read_certificates(settings.peer_certificate, "peer's certificate file")[0]
+
+
+def _read_revoked(places: Iterable[Path]) -> tuple[x509.CertificateRevocationList, ...]:
+    """The CRLs of files and directories; a place without any is an error, because then nobody could be revoked."""
+    found: list[x509.CertificateRevocationList] = []
+    for place in places:
+        blocks = [block for path in _files_of(place, _CRL) for block in _CRL_BLOCK.findall(_read_file(path, _CRL))]
+        if not blocks:
+            raise CredentialsError(f"the {_CRL} {place} holds no PEM revocation list (-----BEGIN X509 CRL-----)")
+        try:
+            found += [x509.load_pem_x509_crl(block) for block in blocks]
+        except ValueError as error:
+            raise CredentialsError(f"the {_CRL} {place} can't be understood ({_first_line(error)})") from error
+    return tuple(found)
+
+
+def _files_of(place: Path, what: str) -> list[Path]:
+    """The place itself, or the files in it if it is a directory; c_rehash's links to the same file count once."""
+    if not place.is_dir():
+        return [place]
     try:
-        files = sorted({os.path.realpath(path) for path in directory.iterdir() if not path.name.startswith(".")})
+        files = {os.path.realpath(path) for path in place.iterdir() if not path.name.startswith(".")}
+        return [path for path in map(Path, sorted(files)) if path.is_file()]
     except OSError as error:
-        raise CredentialsError(f"the CA directory {directory} can't be read: {error.strerror}") from error
+        raise CredentialsError(f"the {what} {place} can't be read: {error.strerror}") from error
+
+
+def _read_directory(directory: Path) -> list[x509.Certificate]:
+    files = _files_of(directory, _CA)
     found = [
         certificate
-        for path in map(Path, files)
-        if path.is_file() and b"-----BEGIN CERTIFICATE-----" in _read_file(path, _CA)
-        for certificate in _read_certificates(path, _CA)
+        for path in files
+        if b"-----BEGIN CERTIFICATE-----" in _read_file(path, _CA)
+        for certificate in read_certificates(path, _CA)
     ]
     if not found:
         raise CredentialsError(f"the CA directory {directory} holds no PEM certificate")
-    return tuple(found)
+    return found
 
 
 def _read_file(path: Path, what: str) -> bytes:
@@ -126,17 +163,20 @@ def _read_file(path: Path, what: str) -> bytes:
         ) from error
 
 
-def _read_certificates(path: Path, what: str) -> list[x509.Certificate]:
+def read_certificates(path: Path, what: str = _CERTIFICATE) -> list[x509.Certificate]:
+    """All certificates of a PEM file, at least one; raises CredentialsError, in which the file is called `what`."""
     data = _read_file(path, what)
     if b"-----BEGIN " not in data:
         raise CredentialsError(f"the {what} {path} holds no PEM text; expected a -----BEGIN CERTIFICATE----- block")
     try:
         return x509.load_pem_x509_certificates(data)
     except MALFORMED as error:
-        raise CredentialsError(f"the {what} {path} holds no certificate that can be read ({_first_line(error)})") from error
+        reason = _first_line(error)
+        raise CredentialsError(f"the {what} {path} holds no certificate that can be read ({reason})") from error
 
 
-def _read_key(path: Path, *, combined: bool) -> PrivateKey:
+def read_key(path: Path, *, combined: bool) -> PrivateKey:
+    """The private key of a PEM file, which may hold the certificate too (`combined`); raises CredentialsError."""
     data = _read_file(path, _CERTIFICATE if combined else "key file")
     start = data.find(b"PRIVATE KEY-----")
     if start < 0:
@@ -157,7 +197,7 @@ def _read_key(path: Path, *, combined: bool) -> PrivateKey:
     return key
 
 
-def _key_warnings(path: Path) -> tuple[str, ...]:
+def key_warnings(path: Path) -> tuple[str, ...]:
     """A key that others can read still works (Kubernetes mounts them so), but never silently."""
     mode = stat.S_IMODE(path.stat().st_mode)
     if not mode & stat.S_IRWXO:
@@ -165,7 +205,17 @@ def _key_warnings(path: Path) -> tuple[str, ...]:
     return (f"the private key in {path} is open to every user of this host (mode {mode:04o}); run: chmod o-rwx {path}",)
 
 
-def _check_dates(certificate: x509.Certificate, path: Path, now: datetime.datetime) -> None:
+def check_key(key: PrivateKey, key_file: Path, certificate: x509.Certificate, path: Path) -> None:
+    """Raise CredentialsError unless the key of `key_file` is the one of the certificate of `path`."""
+    if _public_bytes(key.public_key()) != _public_bytes(certificate.public_key()):
+        raise CredentialsError(
+            f"the key in {key_file} does not belong to the certificate "
+            f"{describe_subject(certificate)} in {path}; give the key that this certificate was made with"
+        )
+
+
+def check_dates(certificate: x509.Certificate, path: Path, now: datetime.datetime) -> None:
+    """Raise CredentialsError unless the certificate of `path` is valid at the moment `now`."""
     name = describe_subject(certificate)
     if now > certificate.not_valid_after_utc:
         raise CredentialsError(f"the certificate {name} in {path} expired on {expiry_date(certificate)}; renew it")

@@ -38,19 +38,23 @@ _LONGEST_LABEL = 63
 
 @dataclass(frozen=True, slots=True)
 class ExpectedPeer:
-    """Whom we accept: a peer whose certificate carries any of `names`.
+    """Whom we accept: a peer whose certificate carries any of `names`, or is one of `certificates` itself.
 
-    An empty `names` accepts every peer that the CA vouches for.
+    With neither, every peer that the CA vouches for.
     """
 
     names: tuple[str, ...] = ()
+    certificates: tuple[x509.Certificate, ...] = ()
 
     def __str__(self) -> str:
-        return " or ".join(self.names) if self.names else "any peer that the CA vouches for"
+        wanted = [*self.names, *(f"the certificate of {presented_names(each)}" for each in self.certificates)]
+        return " or ".join(wanted) or "any peer that the CA vouches for"
 
     def accepts(self, certificate: x509.Certificate) -> bool:
-        """Whether the certificate carries one of the names, or none is demanded."""
-        return not self.names or any(carries_name(certificate, name) for name in self.names)
+        """Whether it is one of the certificates, carries one of the names, or nothing is demanded."""
+        if not self.names and not self.certificates:
+            return True
+        return certificate in self.certificates or any(carries_name(certificate, name) for name in self.names)
 
 
 def carries_name(certificate: x509.Certificate, name: str) -> bool:

@@ -10,7 +10,10 @@ from pathlib import Path
 class TlsSettings:
     """Files and rules of one end.
 
-    `key` None: the key is in `certificate`. `ca` is a file of one or many certificates, or a directory of them.
+    `key` None: the key is in `certificate`. `ca` is a file of one or many certificates, or a directory of them;
+    `ca_directory` another such directory besides. `revoked` are files or directories of revocation lists (CRL).
+    `verify` False trusts everyone, `verify_name` False everyone whom the CA vouches for. `peer_certificate` is a file
+    with the one certificate that the peer must present; it is trusted without a CA.
     `peer_names`: names a peer may carry instead of the target's own; empty means the target's host when dialling,
     and any peer that the CA vouches for when listening. `ciphers` is an OpenSSL cipher list for TLS 1.2, or TLS 1.3
     cipher suites, or both. `server_name` is what SNI announces: None for the target's host, "" for nothing.
@@ -20,7 +23,11 @@ class TlsSettings:
     certificate: Path | None = None
     key: Path | None = None
     ca: Path | None = None
+    ca_directory: Path | None = None
+    revoked: tuple[Path, ...] = ()
     verify: bool = True
+    verify_name: bool = True
+    peer_certificate: Path | None = None
     peer_names: tuple[str, ...] = ()
     ciphers: str | None = None
     minimum: str = "1.2"

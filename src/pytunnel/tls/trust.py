@@ -42,12 +42,23 @@ class Refusal:
     depth: int
 
 
-def trust_only(store: crypto.X509Store, trusted: Iterable[x509.Certificate]) -> None:
-    """Make `trusted` the certificates that a chain may end in."""
+def trust_only(
+    store: crypto.X509Store,
+    trusted: Iterable[x509.Certificate],
+    revoked: Iterable[x509.CertificateRevocationList] = (),
+) -> None:
+    """Make `trusted` the certificates that a chain may end in; with CRLs, none of `revoked` is accepted.
+
+    With any CRL at all, a peer's issuer must have one: else a list that was forgotten would revoke nobody.
+    """
     for certificate in trusted:
         store.add_cert(crypto.X509.from_cryptography(certificate))
     # A node's own certificate in the bundle is a trust anchor although it is no CA and has an issuer elsewhere.
-    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+    flags = crypto.X509StoreFlags.PARTIAL_CHAIN
+    for revocation_list in revoked:
+        store.add_crl(revocation_list)
+        flags |= crypto.X509StoreFlags.CRL_CHECK
+    store.set_flags(flags)
 
 
 def find_refusal(

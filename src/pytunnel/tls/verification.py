@@ -13,24 +13,31 @@ from OpenSSL import SSL, crypto
 
 from pytunnel.tls.credentials import describe_name, describe_subject, expiry_date
 from pytunnel.tls.identity import MALFORMED, ExpectedPeer, presented_names
+from pytunnel.tls.trust import Refusal
 
 # The numbers are OpenSSL's X509_V_ERR_*, the words are for the person who has to mend it.
 _REASONS = {
+    3: "no revocation list (CRL) of its issuer is among ours; get it from the CA",
     7: "the signature on it is wrong",
     9: "it is not valid yet; are the clocks of both hosts right?",
     10: "it has expired; renew it",
+    11: "the revocation list (CRL) of its issuer is not valid yet; are the clocks right?",
+    12: "the revocation list (CRL) of its issuer has expired; get a new one from the CA",
     18: "it is self-signed and not in our CA file; add it there",
     19: "it comes from a CA that is not in our CA file; add that CA there",
     20: "its issuer is not in our CA file; add the issuer's certificate there",
     21: "its issuer is not in our CA file; add the issuer's certificate there",
     23: "it is revoked",
     24: "it is not allowed to issue certificates",
-    26: "it may not be used for this (extended key usage); make it for server and client authentication",
+    26: "it may not be used for this (key usage, extended key usage); make it for server and client authentication",
     66: "its key is too short; 2048 bits is the least for RSA",
     67: "its key is too short; 2048 bits is the least for RSA",
     68: "its signature's digest is too weak; use SHA-256",
     79: "it is not allowed to issue certificates",
 }
+
+
+_REVOKED = 23
 
 
 @dataclass(slots=True)
@@ -44,19 +51,22 @@ class Verification:
     def judge(self, certificate: x509.Certificate, error: int, depth: int, ok: bool) -> bool:
         """Accept or refuse one certificate of the chain; depth 0 is the peer's own."""
         if not ok:
-            reason = _REASONS.get(error, f"OpenSSL's verification error {error}")
-            self.refusal = self.refusal or (
-                f"{self.place} presented {_described(certificate, depth)}, which can't be trusted: {reason}"
-            )
+            self.refusal = self.refusal or f"{self.place} presented {explain(Refusal(certificate, error, depth))}"
             return False
         if depth == 0 and not self.expected.accepts(certificate):
             self.refusal = (
                 f"{self.place} presented {presented_names(certificate)}, expected {self.expected} "
                 f"(certificate from {describe_name(certificate.issuer)}, valid until {expiry_date(certificate)}); "
-                "give --peer-name if that is meant"
+                "give --peer-name (sockopt: commonname=) if that is meant"
             )
             return False
         return True
+
+
+def explain(refusal: Refusal) -> str:
+    """The certificate and why it can't be trusted, in words."""
+    reason = _REASONS.get(refusal.error, f"OpenSSL's verification error {refusal.error}")
+    return f"{_described(refusal.certificate, refusal.depth)}, which can't be trusted: {reason}"
 
 
 def demand_peer_certificate(context: SSL.Context) -> None:

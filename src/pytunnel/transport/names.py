@@ -1,4 +1,4 @@
-"""Which names an IP address has: those that it resolves to and that resolve back to it."""
+"""Names and addresses: which names an IP address has, those that it resolves to and that resolve back to it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,17 @@ async def names_of(address: str) -> tuple[str, ...]:
     return ()
 
 
+async def addresses_of(name: str) -> tuple[str, ...]:
+    """The IP addresses of a name; empty where it has none or nobody answers."""
+    with trio.move_on_after(_LIMIT):
+        try:
+            found = await trio.socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            return ()
+        return tuple(dict.fromkeys(str(sockaddr[0]).partition("%")[0] for *_, sockaddr in found))
+    return ()
+
+
 def _reverse(address: str) -> tuple[str, ...]:
     try:
         name, aliases, _ = socket.gethostbyaddr(address)
@@ -30,9 +41,5 @@ def _reverse(address: str) -> tuple[str, ...]:
 
 
 async def _leads_to(name: str, address: str) -> bool:
-    try:
-        found = await trio.socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return False
     wanted = ipaddress.ip_address(address)
-    return any(ipaddress.ip_address(str(sockaddr[0]).partition("%")[0]) == wanted for *_, sockaddr in found)
+    return any(ipaddress.ip_address(found) == wanted for found in await addresses_of(name))

@@ -1,0 +1,171 @@
+"""Which certificate files a transfer uses, and how much of the peer is verified, in every way that the field has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytunnel.sst.errors import ExitCode, SstError
+from pytunnel.sst.optionfile import OptionGroup, parse_output
+from pytunnel.sst.request import Role
+from pytunnel.sst.settings import SstSettings, read_settings
+from pytunnel.sst.tlsfiles import NameRule, TlsFiles, choose_files, secure_rsync_files
+
+NONE = OptionGroup()
+
+
+def group(*lines: str) -> OptionGroup:
+    """Options as my_print_defaults prints them."""
+    return OptionGroup(tuple(parse_output("".join(f"--{line}\n" for line in lines).encode())))
+
+
+def choose(sst: OptionGroup, mysqld: OptionGroup = NONE, role: Role = Role.JOINER, datadir: str = "/d") -> TlsFiles:
+    return choose_files(sst, mysqld, role, Path(datadir))
+
+
+def settings(*lines: str) -> SstSettings:
+    sst = group("tcert=/c", "tca=/a", *lines)
+    return read_settings(sst, choose(sst))
+
+
+def refusal(sst: OptionGroup, mysqld: OptionGroup = NONE, datadir: str = "/d") -> SstError:
+    with pytest.raises(SstError) as caught:
+        read_settings(sst, choose(sst, mysqld, datadir=datadir))
+    return caught.value
+
+
+MYSQLD = group("ssl-ca=/m/ca", "ssl-cert=/m/cert", "ssl-key=/m/key")
+
+
+def test_t_keys_come_first() -> None:
+    tls = choose(group("tca=/a", "tcert=/c", "tkey=/k", "ssl-cert=/s"), MYSQLD).tls
+    assert (tls.ca, tls.certificate, tls.key) == (Path("/a"), Path("/c"), Path("/k"))
+
+
+def test_a_directory_of_cas_may_stand_beside_the_file() -> None:
+    assert choose(group("tcapath=/dir", "tcert=/c")).tls.ca_directory == Path("/dir")
+
+
+def test_ssl_keys_of_sst_come_before_those_of_the_server() -> None:
+    chosen = choose(group("ssl-ca=/a", "ssl-cert=/c", "ssl-key=/k"), MYSQLD)
+    assert chosen.tls.certificate == Path("/c")
+    assert chosen.name_rule is NameRule.MUST_CARRY
+
+
+def test_the_servers_own_certificate_is_used_where_sst_names_none() -> None:
+    chosen = choose(NONE, MYSQLD)
+    assert (chosen.tls.ca, chosen.tls.certificate, chosen.tls.key) == (Path("/m/ca"), Path("/m/cert"), Path("/m/key"))
+    assert chosen.name_rule is NameRule.SHOULD_CARRY
+
+
+@pytest.mark.parametrize(("role", "expected"), [(Role.JOINER, "/server"), (Role.DONOR, "/client")])
+def test_a_roles_own_keys_override(role: Role, expected: str) -> None:
+    sst = group("ssl-cert=/both", "ssl-server-cert=/server", "ssl-client-cert=/client", "ssl-ca=/a")
+    assert choose(sst, role=role).tls.certificate == Path(expected)
+
+
+def test_revocation_lists_are_taken_from_the_group_of_the_files() -> None:
+    server = group("ssl-crl=/m/crl", "ssl-crlpath=/m/crls")
+    assert choose(group("tcert=/c"), server).tls.revoked == ()
+    assert choose(group("tcert=/c", "ssl-crl=/crl"), server).tls.revoked == (Path("/crl"),)
+    assert choose(group("ssl-cert=/c"), server).tls.revoked == (Path("/m/crl"), Path("/m/crls"))
+
+
+@pytest.mark.parametrize("mode", ["0", "1", "5", "yes"])
+def test_an_encrypt_that_is_not_of_this_method_is_refused_by_name(mode: str) -> None:
+    error = refusal(group(f"encrypt={mode}", "tcert=/c", "tca=/a"))
+    assert error.exit_code == ExitCode.BAD_SETTING
+    assert "encrypt" in str(error)
+    assert "2" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("mode", "lines", "missing"),
+    [
+        ("2", ["tcert=/c"], "tca is not set"),
+        ("2", [], "tca and tcert are not set"),
+        ("3", ["tcert=/c", "tca=/a"], "tkey is not set"),
+        ("4", ["ssl-ca=/a", "tcert=/c", "tkey=/k"], "ssl-cert and ssl-key are not set"),
+    ],
+)
+def test_encrypt_demands_its_files_and_names_all_that_are_missing(mode: str, lines: list[str], missing: str) -> None:
+    assert missing in str(refusal(group(f"encrypt={mode}", *lines)))
+
+
+def test_encrypt_4_takes_the_ssl_keys_even_beside_t_keys() -> None:
+    sst = group("encrypt=4", "ssl-ca=/a", "ssl-cert=/s", "ssl-key=/k", "tcert=/t")
+    assert choose(sst).tls.certificate == Path("/s")
+
+
+@pytest.mark.parametrize(
+    ("mode", "verify", "verify_name"),
+    [("REQUIRED", False, False), ("verify_ca", True, False), ("VERIFY_IDENTITY", True, True)],
+)
+def test_ssl_mode_decides_how_much_is_verified(mode: str, verify: bool, verify_name: bool) -> None:
+    tls = settings(f"ssl-mode={mode}").tls
+    assert (tls.verify, tls.verify_name) == (verify, verify_name)
+
+
+def test_chain_and_name_are_verified_by_default() -> None:
+    tls = settings().tls
+    assert (tls.verify, tls.verify_name) == (True, True)
+
+
+@pytest.mark.parametrize("mode", ["DISABLED", "PREFERRED", "off", ""])
+def test_an_ssl_mode_that_may_run_in_clear_is_refused(mode: str) -> None:
+    assert "expected REQUIRED, VERIFY_CA, VERIFY_IDENTITY" in str(
+        refusal(group("tcert=/c", "tca=/a", f"ssl-mode={mode}"))
+    )
+
+
+def test_the_cluster_wide_mode_takes_the_servers_files_and_not_those_of_sst(tmp_path: Path) -> None:
+    for name in ("ca.pem", "mine.pem", "server-key.pem"):
+        (tmp_path / name).touch()
+    mysqld = group("pxc-encrypt-cluster-traffic=ON", f"ssl-cert={tmp_path}/mine.pem")
+    chosen = choose(group("tcert=/c", "tca=/a"), mysqld, datadir=str(tmp_path))
+    assert chosen.tls.certificate == tmp_path / "mine.pem"
+    assert chosen.tls.key == tmp_path / "server-key.pem"
+    assert chosen.tls.ca == tmp_path / "ca.pem"
+    assert chosen.name_rule is NameRule.SHARED
+
+
+def test_the_cluster_wide_mode_names_all_missing_files(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").touch()
+    error = refusal(NONE, group("pxc_encrypt_cluster_traffic=1"), str(tmp_path))
+    assert f"{tmp_path}/server-cert.pem and {tmp_path}/server-key.pem do not exist" in str(error)
+    assert error.exit_code == ExitCode.MISSING
+
+
+def test_secure_rsync_admits_exactly_the_other_sides_certificate() -> None:
+    joiner, donor = (secure_rsync_files(Path("/p"), role).tls for role in (Role.JOINER, Role.DONOR))
+    assert (joiner.certificate, joiner.peer_certificate) == (Path("/p/server.pem"), Path("/p/client.crt"))
+    assert (donor.certificate, donor.peer_certificate) == (Path("/p/client.pem"), Path("/p/server.crt"))
+
+
+def test_sockopt_may_name_the_files() -> None:
+    sst = group("sockopt=cert=/c,key=/k,cafile=/a")
+    tls = read_settings(sst, choose(sst)).tls
+    assert (tls.certificate, tls.key, tls.ca) == (Path("/c"), Path("/k"), Path("/a"))
+
+
+def test_without_any_certificate_the_error_says_what_to_set() -> None:
+    assert "set tcert in [sst]" in str(refusal(NONE))
+
+
+def test_without_any_ca_nothing_is_trusted() -> None:
+    assert "no CA is configured" in str(refusal(group("tcert=/c")))
+
+
+def test_without_verification_no_ca_is_needed() -> None:
+    sst = group("tcert=/c", "sockopt=verify=0")
+    assert not read_settings(sst, choose(sst)).tls.verify
+
+
+def test_other_settings_have_defaults() -> None:
+    assert (settings().streams, settings().legacy_donor) == (4, False)
+
+
+@pytest.mark.parametrize("value", ["0", "65", "-1", "many", "²"])
+def test_a_number_of_streams_that_is_none_is_refused(value: str) -> None:
+    assert "expected a number from 1 to 64" in str(refusal(group("tcert=/c", "tca=/a", f"backup-threads={value}")))

@@ -99,7 +99,7 @@ def issue(ca: Identity, names: Names, validity: Validity, key: PrivateKey) -> Id
     builder = (
         _node_builder(names, key, validity)
         .issuer_name(ca.certificate.subject)
-        .add_extension(_issuer_identifier(ca.certificate), critical=False)
+        .add_extension(_issuer_identifier(ca), critical=False)
         .add_extension(usage, critical=True)
     )
     return Identity(_sign(builder, ca.key), key)
@@ -162,14 +162,12 @@ def _sign(builder: x509.CertificateBuilder, key: PrivateKey) -> x509.Certificate
     return builder.sign(key, digest)
 
 
-def _issuer_identifier(ca: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+def _issuer_identifier(ca: Identity) -> x509.AuthorityKeyIdentifier:
     """What the CA calls its key; its own name for it, if it has one, need not be the usual digest."""
     try:
-        own = ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        own = ca.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     except x509.ExtensionNotFound:
-        public_key = ca.public_key()
-        assert isinstance(public_key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey)
-        return x509.AuthorityKeyIdentifier.from_issuer_public_key(public_key)
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.key.public_key())
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
 
 

@@ -67,7 +67,8 @@ def _set_access(descriptor: int, file: NewFile, like: Path | None) -> None:
     old = like.lstat() if like is not None and os.path.lexists(like) else None
     if old is not None and stat.S_ISREG(old.st_mode):
         os.fchown(descriptor, old.st_uid, old.st_gid)
-        mode |= old.st_mode & _GROUP_MAY_READ
+        if not old.st_mode & stat.S_IRWXO:  # where everyone could read it, nobody had meant the group
+            mode |= old.st_mode & _GROUP_MAY_READ
     os.fchmod(descriptor, mode)
 
 

@@ -134,8 +134,7 @@ def _run_tunnel(side: Side, arguments: argparse.Namespace) -> int:
     given = {option.name: getattr(arguments, option.name.replace("-", "_")) for option in OPTIONS}
     options = read_options(given, os.environ, arguments.config or _config_from_environment())
     plan = make_plan(side, arguments.source, arguments.target, options)
-    trio.run(service.run, plan)
-    return 0
+    return trio.run(service.run, plan)
 
 
 def _config_from_environment() -> Path | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pytunnel.endpoint import Endpoint, parse_endpoint
+from pytunnel.endpoint import Endpoint, ExecEndpoint, StdioEndpoint, parse_endpoint
 from pytunnel.errors import PytunnelError
 from pytunnel.sockopt import SockOpt, apply_to_sockets, apply_to_tls, parse_sockopt
 from pytunnel.tls.context import Side
@@ -55,6 +55,11 @@ class TunnelPlan:
     sockets: SocketOptions
     limits: Limits
     notes: tuple[str, ...] = ()
+
+    @property
+    def carries_one_connection(self) -> bool:
+        """Whether the source is a connection that is there already, or the target serves one connection only."""
+        return isinstance(self.source, (ExecEndpoint, StdioEndpoint)) or isinstance(self.target, StdioEndpoint)
 
 
 def _seconds(text: str) -> float:

@@ -14,6 +14,7 @@ import trio
 from pytunnel.errors import PytunnelError
 
 _TURN = 192 * 1024  # bytes; the same as a turn of the TLS stream
+_LAST_WORDS = 1.0  # seconds that a side has to say why it takes no more
 
 
 @dataclass(slots=True)
@@ -30,6 +31,10 @@ class Traffic:
 
 class ConnectionFailed(PytunnelError):
     """A connection that ended by an error or a limit; the text says how and where."""
+
+
+class _SinkBroke(trio.BrokenResourceError):
+    """Writing failed, as opposed to reading."""
 
 
 @dataclass(slots=True)
@@ -50,21 +55,26 @@ async def relay(
     failure = _Failure()
     async with trio.open_nursery() as nursery:
         watchdog = trio.CancelScope()
-        open_directions = 2
+        outward_ended, inward_ended = trio.Event(), trio.Event()
 
-        async def direction(source: trio.abc.Stream, sink: trio.abc.Stream, outward: bool) -> None:
-            nonlocal open_directions
+        async def direction(outward: bool) -> None:
+            source, sink = (near, far) if outward else (far, near)
+            ended, opposite_ended = (outward_ended, inward_ended) if outward else (inward_ended, outward_ended)
             try:
                 await _copy(source, sink, traffic, outward=outward)
             except (PytunnelError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                if isinstance(error, _SinkBroke):
+                    # What it said before may still be on its way: an answer, or the TLS alert that tells the reason.
+                    with trio.move_on_after(_LAST_WORDS):
+                        await opposite_ended.wait()
                 failure.error = failure.error or _failed(error)
                 nursery.cancel_scope.cancel()
-            open_directions -= 1
-            if not open_directions:
+            ended.set()
+            if opposite_ended.is_set():
                 watchdog.cancel()
 
-        nursery.start_soon(direction, near, far, True)
-        nursery.start_soon(direction, far, near, False)
+        nursery.start_soon(direction, True)
+        nursery.start_soon(direction, False)
         if idle_limit is not None:
             with watchdog:
                 await _until_idle(traffic, idle_limit)
@@ -76,16 +86,26 @@ async def relay(
 
 async def _copy(source: trio.abc.Stream, sink: trio.abc.Stream, traffic: Traffic, *, outward: bool) -> None:
     while data := await source.receive_some(_TURN):
-        await sink.send_all(data)
+        await _write(sink, data)
         if outward:
             traffic.outward += len(data)
         else:
             traffic.inward += len(data)
         traffic.last = trio.current_time()
-    if isinstance(sink, trio.abc.HalfCloseableStream):
-        await sink.send_eof()
-    else:
-        await sink.aclose()
+    await _write(sink, b"")
+
+
+async def _write(sink: trio.abc.Stream, data: bytes) -> None:
+    """Send the data, or the end of file if there is none."""
+    try:
+        if data:
+            await sink.send_all(data)
+        elif isinstance(sink, trio.abc.HalfCloseableStream):
+            await sink.send_eof()
+        else:
+            await sink.aclose()
+    except trio.BrokenResourceError as error:
+        raise _SinkBroke(str(error)) from error.__cause__
 
 
 async def _until_idle(traffic: Traffic, limit: float) -> None:

@@ -22,9 +22,10 @@ from pytunnel.tunnel import TlsServer, Tunnel, expected_at, log_end, make_client
 log = logging.getLogger(__name__)
 
 
-async def run(plan: TunnelPlan) -> None:
+async def run(plan: TunnelPlan) -> int:
     """Check everything, listen, and serve until SIGTERM or SIGINT; the first drains, a second one ends at once.
 
+    Returns the exit code: 1 where there can be one connection only, and that one did not end well.
     Raises PytunnelError before anything listens.
     """
     keep_freed_memory()
@@ -39,6 +40,7 @@ async def run(plan: TunnelPlan) -> None:
             await tunnel.serve(listeners)
             nursery.cancel_scope.cancel()
     log.info("ended")
+    return 1 if plan.carries_one_connection and not tunnel.completed else 0
 
 
 async def _make_tunnel(plan: TunnelPlan, context: SSL.Context) -> Tunnel:

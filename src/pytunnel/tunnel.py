@@ -148,7 +148,10 @@ class Tunnel:
     """Serves listeners: each accepted stream is carried to wherever `dial` leads.
 
     `server` secures what is accepted, `client` what is dialled; one of them is set. `target` names the dialled place
-    in logs. `observe` is called when a connection has its session, and again when it has ended.
+    in logs. `observe` is called when a connection has its session, and again when it has ended. `once`: what is dialled
+    serves one connection only; the first that needs it has it, and no other is accepted.
+
+    `open` counts the connections of the moment, `completed` those that ended well.
     """
 
     def __init__(
@@ -161,6 +164,7 @@ class Tunnel:
         client: TlsClient | None = None,
         sockets: SocketOptions | None = None,
         observe: Observer,
+        once: bool = False,
     ) -> None:
         self._dial = dial
         self._target = target
@@ -169,12 +173,21 @@ class Tunnel:
         self._client = client
         self._sockets = sockets or SocketOptions()
         self._observe = observe
+        self._once = once
+        self._taken = False
         self._accepting = trio.CancelScope()
-        self._draining = False
+        self._carrying = trio.CancelScope()
         self.open = 0
+        self.completed = 0
 
     async def serve(self, listeners: Sequence[Listener]) -> None:
         """Accept and carry until `drain` is called or the listeners have no more to give; closes the listeners."""
+        with self._carrying:
+            await self._serve(listeners)
+        if self._carrying.cancelled_caught:
+            log.warning("the %g s for draining are over: what was still open was cut off", self._limits.drain)
+
+    async def _serve(self, listeners: Sequence[Listener]) -> None:
         async with trio.open_nursery() as connections:
             with self._accepting:
                 try:
@@ -185,15 +198,13 @@ class Tunnel:
                     with trio.CancelScope(shield=True):
                         for listener in listeners:
                             await listener.aclose()
-            if self._draining:
-                connections.cancel_scope.deadline = trio.current_time() + self._limits.drain
-                if self.open:
-                    log.info("draining: %d connections have %g s to end", self.open, self._limits.drain)
 
     def drain(self) -> None:
         """Stop accepting; `serve` returns when the open connections have ended or the drain limit is over."""
-        self._draining = True
         self._accepting.cancel()
+        self._carrying.deadline = min(self._carrying.deadline, trio.current_time() + self._limits.drain)
+        if self.open:
+            log.info("draining: open connections (%d) have %g s to end", self.open, self._limits.drain)
 
     async def _admit(self, accepted: Stream) -> None:
         """One accepted connection, from its first byte to its last; no failure of it leaves this function."""
@@ -205,6 +216,7 @@ class Tunnel:
             log.warning("%s refused: %d connections are open, as many as allowed", source, self.open)
             await places.abort(accepted)
         else:
+            places.adjust(accepted, self._sockets)
             self.open += 1
             try:
                 await self.carry(accepted, Connection(source, self._target, Traffic()))
@@ -218,6 +230,7 @@ class Tunnel:
         """
         try:
             await self._secure_and_relay(accepted, connection)
+            self.completed += 1
         except PytunnelError as error:
             connection.failure = str(error)
         connection.ended = True
@@ -228,6 +241,8 @@ class Tunnel:
         try:
             if self._server is not None:
                 near, connection.session = await self._server.secure(accepted, connection.source)
+            if self._once:
+                self._take()
             far = await self._dial()
             if self._client is not None:
                 far, connection.session = await self._client.secure(far, self._target)
@@ -239,8 +254,16 @@ class Tunnel:
                 if far is not None:
                     await _break_off(far)
             raise
-        await near.aclose()
-        await far.aclose()
+        try:
+            await near.aclose()
+        finally:
+            await far.aclose()
+
+    def _take(self) -> None:
+        if self._taken:
+            raise ConnectionFailed(f"{self._target} serves one connection, and another one has it")
+        self._taken = True
+        self._accepting.cancel()
 
 
 async def _break_off(stream: Stream) -> None:

@@ -83,6 +83,7 @@ async def join(setup: Setup) -> None:
             try:
                 state = await _receive(reception)
                 if not state.bypass:
+                    _warn_of_aria(reception)
                     await trio.to_thread.run_sync(_unpack_binlogs, reception)
             finally:
                 reception.state_file.unlink(missing_ok=True)
@@ -202,6 +203,15 @@ def _check_secret(state: State, reception: _Reception) -> None:
     """The donor repeats the secret in the state file; another text means that the file is not this transfer's."""
     if reception.secret is not None and not hmac.compare_digest(state.secret or "", reception.secret.password):
         raise SstError("the state file does not hold this transfer's secret: the data can't be trusted")
+
+
+def _warn_of_aria(reception: _Reception) -> None:
+    """Aria tables without their log come up as damaged; a donor that knows the secret sends the log."""
+    if reception.secret is None and reception.progress.total is None:
+        log.warning(
+            "an old donor sent no Aria logs: Aria tables may be reported as corrupt. When this node runs, do: "
+            "mariadb-check --all-databases --auto-repair"
+        )
 
 
 def _unpack_binlogs(reception: _Reception) -> None:

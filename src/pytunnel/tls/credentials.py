@@ -101,8 +101,13 @@ def _read_trusted(settings: TlsSettings) -> tuple[x509.Certificate, ...]:
         )
     found: list[x509.Certificate] = []
     for place in places:
-        found += _read_directory(place) if place.is_dir() else read_certificates(place, _CA)
+        found += read_trusted(place)
     return tuple(found)
+
+
+def read_trusted(place: Path) -> list[x509.Certificate]:
+    """The certificates of a CA file, or of all files in a CA directory; raises CredentialsError."""
+    return _read_directory(place) if place.is_dir() else read_certificates(place, _CA)
 
 
 def _read_pinned(settings: TlsSettings) -> x509.Certificate | None:

@@ -8,6 +8,7 @@ import trio
 
 from pytunnel.endpoint import Endpoint, ExecEndpoint, StdioEndpoint, TcpEndpoint, UnixEndpoint
 from pytunnel.transport import process, stdio, tcp, unix
+from pytunnel.transport.errors import TransportError
 from pytunnel.transport.options import SocketOptions
 
 Stream = trio.abc.Stream
@@ -31,15 +32,18 @@ async def open_listeners(endpoint: Endpoint, options: SocketOptions) -> Sequence
 
 async def dial(endpoint: Endpoint, options: SocketOptions) -> Stream:
     """Connect to `endpoint`; raises TransportError."""
-    match endpoint:
-        case TcpEndpoint():
-            return await tcp.dial(endpoint, options)
-        case UnixEndpoint():
-            return await unix.dial(endpoint)
-        case ExecEndpoint():
-            return await process.spawn(endpoint.argv)
-        case StdioEndpoint():
-            return stdio.open_stream()
+    try:
+        match endpoint:
+            case TcpEndpoint():
+                return await tcp.dial(endpoint, options)
+            case UnixEndpoint():
+                return await unix.dial(endpoint)
+            case ExecEndpoint():
+                return await process.spawn(endpoint.argv)
+            case StdioEndpoint():
+                return stdio.open_stream()
+    except OSError as error:  # this process has no file descriptor left, for example: no fault of the place
+        raise TransportError(f"{endpoint} can't be reached: {error.strerror}") from error
 
 
 async def abort(stream: Stream) -> None:
@@ -56,6 +60,12 @@ def peer_of(stream: Stream) -> str:
     if isinstance(stream, process.ProcessStream):
         return f"process {stream.process.pid}"
     return "standard input"
+
+
+def adjust(stream: Stream, options: SocketOptions) -> None:
+    """Set on an accepted stream what it doesn't inherit from its listener."""
+    if isinstance(stream, trio.SocketStream):
+        tcp.set_no_delay(stream, options)
 
 
 def is_allowed(stream: Stream, options: SocketOptions) -> bool:

@@ -31,15 +31,20 @@ async def open_listeners(endpoint: TcpEndpoint, options: SocketOptions) -> list[
     port = endpoint.port if options.bind_port is None else options.bind_port
     place = TcpEndpoint(host, port)
     listeners: list[trio.SocketListener] = []
+    unavailable: OSError | None = None
     try:
         for family, address in await _resolve(place, options, passive=True):
             try:
                 listeners.append(trio.SocketListener(await _listen(family, address, port, options)))
             except OSError as error:
-                if error.errno != errno.EAFNOSUPPORT:  # a name may have IPv6 addresses on a host without IPv6
+                # A name, localhost for example, may have IPv6 addresses on a host where IPv6 is switched off.
+                if family != socket.AF_INET6 or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                     raise
+                unavailable = error
             else:
                 port = port or listeners[-1].socket.getsockname()[1]
+        if not listeners and unavailable is not None:
+            raise unavailable
     except OSError as error:
         for listener in listeners:
             listener.socket.close()
@@ -48,8 +53,6 @@ async def open_listeners(endpoint: TcpEndpoint, options: SocketOptions) -> list[
         raise TransportError(
             f"can't listen on {place}: {os.strerror(error.errno or 0).lower()}; {advice}", port_taken=taken
         ) from error
-    if not listeners:
-        raise TransportError(f"can't listen on {place}: this host has no address of the family that was asked for")
     return listeners
 
 
@@ -64,6 +67,13 @@ async def dial(endpoint: TcpEndpoint, options: SocketOptions) -> trio.SocketStre
         except TransportError:
             await trio.sleep(options.retry.interval)
     return await _dial_once(endpoint, options)
+
+
+def set_no_delay(stream: trio.SocketStream, options: SocketOptions) -> None:
+    """trio's streams always switch Nagle's algorithm off; switch it on again where that was asked for."""
+    if not options.no_delay:
+        with suppress(OSError):  # a Unix socket has no such option
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, False)
 
 
 def reset(stream: trio.SocketStream) -> None:
@@ -131,23 +141,30 @@ async def _listen(
 async def _dial_once(endpoint: TcpEndpoint, options: SocketOptions) -> trio.SocketStream:
     failures: list[str] = []
     for family, address in await _resolve(endpoint, options, passive=False):
-        sock = trio.socket.socket(family, socket.SOCK_STREAM)
         try:
-            _apply(sock, options)
-            await _bind_source(sock, family, options)
-            with trio.fail_after(options.connect_timeout):
-                await sock.connect(address)
-            return trio.SocketStream(sock)
+            return await _connect(family, address, options)
         except trio.TooSlowError:
             failures.append(f"{address[0]}: no answer within {options.connect_timeout:g} s")
-            sock.close()
         except OSError as error:
             failures.append(f"{address[0]}: {os.strerror(error.errno or 0).lower()}")
-            sock.close()
-        except BaseException:
-            sock.close()
-            raise
     raise TransportError(f"{endpoint} can't be reached ({'; '.join(failures)})")
+
+
+async def _connect(
+    family: socket.AddressFamily, address: tuple[object, ...], options: SocketOptions
+) -> trio.SocketStream:
+    sock = trio.socket.socket(family, socket.SOCK_STREAM)
+    try:
+        _apply(sock, options)
+        await _bind_source(sock, family, options)
+        with trio.fail_after(options.connect_timeout):
+            await sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    stream = trio.SocketStream(sock)
+    set_no_delay(stream, options)
+    return stream
 
 
 async def _bind_source(sock: trio.socket.SocketType, family: socket.AddressFamily, options: SocketOptions) -> None:
@@ -165,7 +182,6 @@ async def _bind_source(sock: trio.socket.SocketType, family: socket.AddressFamil
 def _apply(sock: trio.socket.SocketType, options: SocketOptions) -> None:
     """Set the options; on a listener the accepted connections inherit them."""
     wanted: list[tuple[int, int, int | bool | None]] = [
-        (socket.IPPROTO_TCP, socket.TCP_NODELAY, options.no_delay),
         (socket.SOL_SOCKET, socket.SO_KEEPALIVE, options.keep_alive),
         (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, options.keep_idle),
         (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, options.keep_interval),

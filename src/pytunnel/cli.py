@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 
 from pytunnel import __version__, logs
-from pytunnel.configuration import OPTIONS, make_plan, read_options
+from pytunnel.configuration import OPTIONS, ConfigurationError, make_plan, read_options
 from pytunnel.errors import PytunnelError
 from pytunnel.tls.context import Side
 
@@ -40,6 +40,8 @@ examples:
   a private way to a MariaDB server behind a listening pytunnel:
     pytunnel connect --cert me.pem --ca bundle.crt unix:/run/db.sock db1.my.cluster:3307
 """
+
+_LOG_FORMATS = ("plain", "json")
 
 _DEMO_EXAMPLES = """\
 example:
@@ -114,7 +116,7 @@ def _add_tunnel(
         else:
             parser.add_argument(f"--{option.name}", metavar=option.metavar, help=option.help)
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with any of the options above")
-    parser.add_argument("--log-format", choices=("plain", "json"), help="form of the log on standard error")
+    parser.add_argument("--log-format", choices=_LOG_FORMATS, help="form of the log on standard error")
     parser.set_defaults(run=handler)
 
 
@@ -130,6 +132,8 @@ def _run_tunnel(side: Side, arguments: argparse.Namespace) -> int:
     from pytunnel import service
 
     log_format = arguments.log_format or os.environ.get("PYTUNNEL_LOG_FORMAT", "plain")
+    if log_format not in _LOG_FORMATS:
+        raise ConfigurationError(f"PYTUNNEL_LOG_FORMAT: {log_format!r} is not possible; expected plain or json")
     logs.set_up("json" if log_format == "json" else "plain", debug=arguments.debug)
     given = {option.name: getattr(arguments, option.name.replace("-", "_")) for option in OPTIONS}
     options = read_options(given, os.environ, arguments.config or _config_from_environment())

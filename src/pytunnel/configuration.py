@@ -15,6 +15,7 @@ from pytunnel.endpoint import Endpoint, ExecEndpoint, StdioEndpoint, parse_endpo
 from pytunnel.errors import PytunnelError
 from pytunnel.sockopt import SockOpt, apply_to_sockets, apply_to_tls, parse_sockopt
 from pytunnel.tls.context import Side
+from pytunnel.tls.identity import ascii_host, parse_address
 from pytunnel.tls.settings import TlsSettings
 from pytunnel.transport.options import SocketOptions
 from pytunnel.tunnel import Limits
@@ -82,6 +83,24 @@ def _version(text: str) -> str:
     return text
 
 
+def _filled(text: str) -> str:
+    """An empty text, such as a variable that is set to nothing, is a mistake: it must not mean a default."""
+    if not text.strip():
+        raise ValueError("expected a value; leave the option out where it is not to be set")
+    return text
+
+
+def _peer_names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(parse_address(name) is not None or _is_whole_name(name) for name in names):
+        raise ValueError("expected host names or IP addresses, in full")
+    return names
+
+
+def _is_whole_name(name: str) -> bool:
+    return ascii_host(name) is not None and "*" not in name
+
+
 def _switch(text: str) -> bool:
     words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
     if text.lower() not in words:
@@ -90,12 +109,12 @@ def _switch(text: str) -> bool:
 
 
 OPTIONS = (
-    Option("cert", "FILE", "our certificate, PEM; may hold the key and the chain too", str),
-    Option("key", "FILE", "our private key, PEM (default: in the --cert file)", str),
-    Option("ca", "FILE|DIR", "trusted certificates: a file of one or many, or a directory of files", str),
-    Option("peer-name", "NAME", "a name the peer may carry; repeatable (connect: default TO's host)", str, True),
+    Option("cert", "FILE", "our certificate, PEM; may hold the key and the chain too", _filled),
+    Option("key", "FILE", "our private key, PEM (default: in the --cert file)", _filled),
+    Option("ca", "FILE|DIR", "trusted certificates: a file of one or many, or a directory of files", _filled),
+    Option("peer-name", "NAME", "a name of the peer; repeatable (connect: default TO's host)", _peer_names, True),
     Option("no-verify", None, "do not verify the peer at all: anyone can be in the middle", _switch),
-    Option("ciphers", "LIST", "OpenSSL cipher list; names TLS_… are the suites of TLS 1.3", str),
+    Option("ciphers", "LIST", "OpenSSL cipher list; names TLS_… are the suites of TLS 1.3", _filled),
     Option("tls-min", "VERSION", "least TLS version: 1.2 (default) or 1.3", _version),
     Option("sockopt", "WORDS", "options in socat's words, such as nodelay,keepalive,pf=ip6", str),
     Option("max-connections", "N", "connections open at once (default 1000); more are refused", _count),
@@ -135,13 +154,17 @@ def make_plan(side: Side, source: str, target: str, options: Mapping[str, Value]
     Raises PytunnelError (an endpoint, a sockopt word, a combination that can't be).
     """
     words = parse_sockopt(_text(options, "sockopt") or "")
-    if options.get("no-verify") and options.get("peer-name"):
-        raise ConfigurationError("--no-verify and --peer-name contradict each other; give one of them")
+    tls = _tls_settings(options, words)
+    if options.get("peer-name") and not tls.verify:
+        raise ConfigurationError("--no-verify (or verify=0) and --peer-name contradict each other; give one of them")
+    accepted, dialled = parse_endpoint(source), parse_endpoint(target)
+    if isinstance(accepted, StdioEndpoint) and isinstance(dialled, StdioEndpoint):
+        raise ConfigurationError("FROM and TO can't both be stdio: there is one standard input and output")
     return TunnelPlan(
         side=side,
-        source=parse_endpoint(source),
-        target=parse_endpoint(target),
-        tls=_tls_settings(options, words),
+        source=accepted,
+        target=dialled,
+        tls=tls,
         sockets=apply_to_sockets(words, _socket_options(options)),
         limits=_limits(options),
         notes=words.notes,
@@ -149,13 +172,13 @@ def make_plan(side: Side, source: str, target: str, options: Mapping[str, Value]
 
 
 def _tls_settings(options: Mapping[str, Value], words: SockOpt) -> TlsSettings:
-    names = options.get("peer-name", ())
+    names = options.get("peer-name")
     settings = TlsSettings(
         certificate=_path(options, "cert"),
         key=_path(options, "key"),
         ca=_path(options, "ca"),
         verify=not options.get("no-verify", False),
-        peer_names=names if isinstance(names, tuple) else (str(names),),
+        peer_names=names if isinstance(names, tuple) else (),
         ciphers=_text(options, "ciphers"),
         minimum=_text(options, "tls-min") or "1.2",
     )
@@ -178,9 +201,8 @@ def _limits(options: Mapping[str, Value]) -> Limits:
 
 
 def _value(option: Option, place: str, raw: object) -> Value:
-    if option.repeatable:
-        texts = raw if isinstance(raw, list) else str(raw).split(",")
-        return tuple(str(text).strip() for text in texts)
+    if option.repeatable and isinstance(raw, list):
+        raw = ",".join(map(str, raw))
     if isinstance(raw, (list, dict)):
         raise ConfigurationError(f"{place}: expected one value")
     text = str(raw).lower() if isinstance(raw, bool) else str(raw)

@@ -95,7 +95,7 @@ async def _copy(source: trio.abc.Stream, sink: trio.abc.Stream, traffic: Traffic
     await _write(sink, b"")
 
 
-async def _write(sink: trio.abc.Stream, data: bytes) -> None:
+async def _write(sink: trio.abc.Stream, data: bytes | bytearray) -> None:
     """Send the data, or the end of file if there is none."""
     try:
         if data:

@@ -10,7 +10,7 @@ import trio
 from OpenSSL import SSL
 
 from pytunnel.configuration import ConfigurationError, TunnelPlan
-from pytunnel.endpoint import TcpEndpoint
+from pytunnel.endpoint import StdioEndpoint, TcpEndpoint
 from pytunnel.heap import keep_freed_memory
 from pytunnel.tls.context import Side, make_context
 from pytunnel.tls.credentials import Credentials, describe_subject, expiry_date, load_credentials
@@ -47,11 +47,21 @@ async def _make_tunnel(plan: TunnelPlan, context: SSL.Context) -> Tunnel:
     async def dial() -> Stream:
         return await places.dial(plan.target, plan.sockets)
 
+    client, server = None, None
     if plan.side is Side.CLIENT:
         client = make_client(plan.target, plan.tls, context, await _expected_peer(plan), plan.limits.handshake)
-        return Tunnel(dial, str(plan.target), plan.limits, client=client, sockets=plan.sockets, observe=log_end)
-    server = TlsServer(context, ExpectedPeer(plan.tls.peer_names), plan.limits.handshake)
-    return Tunnel(dial, str(plan.target), plan.limits, server=server, sockets=plan.sockets, observe=log_end)
+    else:
+        server = TlsServer(context, ExpectedPeer(plan.tls.peer_names), plan.limits.handshake)
+    return Tunnel(
+        dial,
+        str(plan.target),
+        plan.limits,
+        server=server,
+        client=client,
+        sockets=plan.sockets,
+        observe=log_end,
+        once=isinstance(plan.target, StdioEndpoint),
+    )
 
 
 async def _expected_peer(plan: TunnelPlan) -> ExpectedPeer:

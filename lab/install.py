@@ -1,10 +1,11 @@
 """Make the SST program runnable by the server's user.
 
-The server finds `wsrep_sst_METHOD` on its PATH and runs it as its own user. A checkout that this user can read, with a
-virtual environment whose Python it can run, is used where it is. Otherwise (a checkout or a Python below a home
-directory of mode 0700, as root's) the executables, `src` and the virtual environment are copied into the lab's
-directory, laid out like the checkout; where only the environment's base Python is out of reach, the copy is
-pointed at another Python of the same version.
+The server finds `wsrep_sst_METHOD` on its PATH, before which it puts the directory of the system's programs, and runs it
+as its own user. A checkout whose program runs like that is used where it is: that user can read it, and the Python of
+its .venv. Otherwise (a checkout or a Python below a home directory of mode 0700, as root's; an environment that isn't
+the checkout's .venv) the executables, `src` and the environment we run in are copied into the lab's directory, laid out
+like a checkout; where only the environment's base Python is out of reach, the copy is pointed at another Python
+of the same version.
 """
 
 from __future__ import annotations
@@ -28,38 +29,31 @@ _NOT_COPIED = shutil.ignore_patterns("__pycache__", "mypy*", "*__mypyc*", "ruff*
 
 
 def install(directory: Path, account: Account, programs: Programs) -> str:
-    """The PATH for servers of `account` that finds this checkout's SST programs first.
+    """The PATH for servers of `account` that finds this checkout's SST programs.
 
     Copies into `directory` if it must. Raises LabError when no Python is found that `account` can run.
     """
+    checkout = CHECKOUT if _usable(account, CHECKOUT) else _copy(directory, account)
+    return os.pathsep.join((str(checkout), programs.path))
+
+
+def _usable(account: Account, checkout: Path) -> bool:
+    return _runs(account, str(checkout / _PROGRAM), "--version")
+
+
+def _copy(directory: Path, account: Account) -> Path:
     environment = Path(sys.prefix)
-    if not _usable(account, CHECKOUT, environment):
-        environment = _copy(directory, account, environment)
-        checkout = directory
-    else:
-        checkout = CHECKOUT
-    return os.pathsep.join((str(checkout), str(environment / "bin"), programs.path))
-
-
-def _usable(account: Account, checkout: Path, environment: Path) -> bool:
-    python = environment / "bin" / "python3"
-    return _runs(account, str(python), "-c", "import trio, OpenSSL") and _runs(
-        account, str(python), str(checkout / _PROGRAM), "--version"
-    )
-
-
-def _copy(directory: Path, account: Account, environment: Path) -> Path:
     directory.mkdir()
     for program in CHECKOUT.glob("wsrep_sst_*"):
         shutil.copy2(program, directory)
     shutil.copytree(CHECKOUT / "src", directory / "src", ignore=_NOT_COPIED)
     copied = directory / ".venv"
     shutil.copytree(environment, copied, symlinks=True, ignore=_NOT_COPIED)
-    if not _usable(account, directory, copied):
+    if not _usable(account, directory):
         _point_at(copied, _runnable_python(account))
-    if not _usable(account, directory, copied):
+    if not _usable(account, directory):
         raise LabError(f"the user {account.name} can't run a copy of {environment}; make it with /usr/bin/python3")
-    return copied
+    return directory
 
 
 def _point_at(environment: Path, python: Path) -> None:

@@ -1,11 +1,11 @@
 """Make the SST program runnable by the server's user.
 
-The server finds `wsrep_sst_METHOD` on its PATH, before which it puts the directory of the system's programs, and runs it
-as its own user. A checkout whose program runs like that is used where it is: that user can read it, and the Python of
-its .venv. Otherwise (a checkout or a Python below a home directory of mode 0700, as root's; an environment that isn't
-the checkout's .venv) the executables, `src` and the environment we run in are copied into the lab's directory, laid out
-like a checkout; where only the environment's base Python is out of reach, the copy is pointed at another Python
-of the same version.
+The server finds `wsrep_sst_METHOD` on its PATH, before which it puts the directory of the system's programs, and runs
+it as its own user. A checkout whose program runs like that is used where it is: that user can read it, and the Python
+of its .venv. Otherwise (a checkout or a Python below a home directory of mode 0700, as root's; an environment that
+isn't the checkout's .venv) the executables, `src` and the environment we run in are copied into the lab's directory,
+laid out like a checkout; where only the environment's base Python is out of reach, the copy is pointed at another
+Python of the same version.
 """
 
 from __future__ import annotations
@@ -42,6 +42,10 @@ def _usable(account: Account, checkout: Path) -> bool:
 
 
 def _copy(directory: Path, account: Account) -> Path:
+    if sys.prefix == sys.base_prefix:
+        raise LabError(
+            f"the user {account.name} can't run {CHECKOUT / _PROGRAM}; make a virtual environment: make test"
+        )
     environment = Path(sys.prefix)
     directory.mkdir()
     for program in CHECKOUT.glob("wsrep_sst_*"):

@@ -47,13 +47,21 @@ def set_up(log_format: Format, *, debug: bool = False) -> None:
 
 
 def use_formatter(formatter: logging.Formatter, *, debug: bool = False) -> None:
-    """Send pytunnel's log to standard error through `formatter`."""
+    """Send pytunnel's log, and trio's, to standard error through `formatter`; tracebacks only when debugging."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
-    logger = logging.getLogger("pytunnel")
-    logger.handlers[:] = [handler]
-    logger.setLevel(logging.DEBUG if debug else logging.INFO)
-    logger.propagate = False
+    if not debug:
+        handler.addFilter(_without_traceback)
+    for name in ("pytunnel", "trio"):  # trio's is of a process that has no file descriptor left to accept with
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.setLevel(logging.DEBUG if debug else logging.INFO)
+        logger.propagate = False
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    record.exc_info = None
+    return True
 
 
 def timestamp(record: logging.LogRecord) -> str:

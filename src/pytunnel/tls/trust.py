@@ -22,10 +22,12 @@ _INVALID_PURPOSE = 26
 _OWN_KEY_TOO_SMALL = 66
 _CA_KEY_TOO_SMALL = 67
 _DIGEST_TOO_WEAK = 68
+_UNSUPPORTED_ALGORITHM = 76
 
 # Security level 2, OpenSSL's default since 3.2: as hard to break as 112 bits.
 _LEAST_RSA = 2048
 _LEAST_CURVE = 224
+_CURVES = {"secp256r1", "secp384r1", "secp521r1"}  # those that TLS 1.3 signs with (RFC 8446, 4.2.3)
 _LEAST_DIGEST = 28  # bytes: SHA-224
 
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
@@ -92,17 +94,22 @@ def _purpose_error(certificate: x509.Certificate, depth: int) -> int:
     if extended is not None and not set(extended) >= _BOTH_ROLES:
         return _INVALID_PURPOSE
     usage = _extension(certificate, x509.KeyUsage)
-    if depth == 0 and usage is not None and not usage.digital_signature:
+    if depth == 0 and usage is not None and not (usage.digital_signature or usage.key_agreement):
         return _INVALID_PURPOSE
     return _OK
 
 
 def _key_error(certificate: x509.Certificate, depth: int) -> int:
     key = certificate.public_key()
-    weak = (isinstance(key, rsa.RSAPublicKey) and key.key_size < _LEAST_RSA) or (
-        isinstance(key, ec.EllipticCurvePublicKey) and key.curve.key_size < _LEAST_CURVE
-    )
-    return _OK if not weak else _CA_KEY_TOO_SMALL if depth else _OWN_KEY_TOO_SMALL
+    too_small = _CA_KEY_TOO_SMALL if depth else _OWN_KEY_TOO_SMALL
+    if isinstance(key, rsa.RSAPublicKey):
+        return too_small if key.key_size < _LEAST_RSA else _OK
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        if key.key_size < _LEAST_CURVE:
+            return too_small
+        if depth == 0 and key.curve.name not in _CURVES:
+            return _UNSUPPORTED_ALGORITHM
+    return _OK
 
 
 def _digest_error(certificate: x509.Certificate, depth: int, chain: Sequence[x509.Certificate]) -> int:

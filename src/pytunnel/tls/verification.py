@@ -33,6 +33,7 @@ _REASONS = {
     66: "its key is too short; 2048 bits is the least for RSA",
     67: "its key is too short; 2048 bits is the least for RSA",
     68: "its signature's digest is too weak; use SHA-256",
+    76: "its key is of a kind that TLS does not use; make an RSA key, or one on the curve P-256",
     79: "it is not allowed to issue certificates",
 }
 

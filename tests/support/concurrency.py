@@ -12,7 +12,9 @@ import trio.testing
 P = ParamSpec("P")
 
 LIMIT = 20.0
-"""Seconds of the clock that the test runs on; a test that hangs fails after them."""
+"""Seconds after which a test that hangs fails."""
+
+_JUMPING_LIMIT = 3600.0  # of a clock that jumps: a test that hangs fails at once
 
 
 def in_trio(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
@@ -20,7 +22,7 @@ def in_trio(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        trio.run(_limited(test, *args, **kwargs))
+        trio.run(_limited(LIMIT, test, *args, **kwargs))
 
     return run
 
@@ -33,14 +35,17 @@ def in_trio_without_waiting(test: Callable[P, Awaitable[None]]) -> Callable[P, N
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        trio.run(_limited(test, *args, **kwargs), clock=trio.testing.MockClock(autojump_threshold=0))
+        clock = trio.testing.MockClock(autojump_threshold=0)
+        trio.run(_limited(_JUMPING_LIMIT, test, *args, **kwargs), clock=clock)
 
     return run
 
 
-def _limited(test: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> Callable[[], Awaitable[None]]:
+def _limited(
+    limit: float, test: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs
+) -> Callable[[], Awaitable[None]]:
     async def limited() -> None:
-        with trio.fail_after(LIMIT):
+        with trio.fail_after(limit):
             await test(*args, **kwargs)
 
     return limited

@@ -107,6 +107,17 @@ def expired(issuer: Identity, common_name: str) -> Identity:
     return issued(issuer, common_name, start=yesterday - timedelta(days=ISSUED_DAYS), end=yesterday)
 
 
+def revoking(issuer: Identity, revoked: Iterable[Identity]) -> bytes:
+    """A revocation list of `issuer`, as PEM."""
+    moment = _now()
+    builder = x509.CertificateRevocationListBuilder().issuer_name(issuer.certificate.subject)
+    builder = builder.last_update(moment).next_update(moment + timedelta(days=30))
+    for identity in revoked:
+        entry = x509.RevokedCertificateBuilder().serial_number(identity.certificate.serial_number)
+        builder = builder.add_revoked_certificate(entry.revocation_date(moment).build())
+    return builder.sign(issuer.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
 def bundle_pem(identities: Iterable[Identity]) -> bytes:
     """The certificates of all of them in one text, as `tca` wants it where nodes are self-signed."""
     return b"".join(identity.certificate_pem() for identity in identities)

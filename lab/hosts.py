@@ -116,7 +116,8 @@ def _write_name_files(host: Host, all_hosts: tuple[Host, ...]) -> None:
     folder.mkdir(parents=True)
     lines = ["127.0.0.1 localhost", "::1 localhost"]
     for other in all_hosts:
-        lines += [f"{other.address} {other.name}", f"{other.address6} {other.name6}"]
+        short = other.name.partition(".")[0]
+        lines += [f"{other.address} {other.name} {short}", f"{other.address6} {other.name6}"]
     (folder / "hosts").write_text("\n".join(lines) + "\n")
     # No name server is reachable from inside: asking one would cost seconds for each unknown name.
     (folder / "nsswitch.conf").write_text("passwd: files\ngroup: files\nhosts: files\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -248,7 +247,7 @@ def rsyncs() -> list[str]:
         try:
             command = (process / "cmdline").read_text().replace("\0", " ")
             if "rsync" in command.split(" ")[0]:
-                found.append(f"{command} in {os.readlink(process / 'cwd')}")
+                found.append(f"{command} in {(process / 'cwd').readlink()}")
         except OSError:
             continue
     return found

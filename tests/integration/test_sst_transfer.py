@@ -97,7 +97,7 @@ def test_owner_mode_and_links_are_kept(pair: Pair) -> None:
     (donor.datadir / "shop" / "link").symlink_to("t.ibd")
     transfer(pair)
     assert (joiner.datadir / "shop" / "t.ibd").stat().st_mode & 0o7777 == 0o640
-    assert os.readlink(joiner.datadir / "shop" / "link") == "t.ibd"
+    assert (joiner.datadir / "shop" / "link").readlink() == Path("t.ibd")
 
 
 def test_sets_go_to_the_directories_of_each_node_even_inside_the_datadir(pair: Pair) -> None:

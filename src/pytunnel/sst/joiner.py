@@ -19,7 +19,7 @@ import trio
 from pytunnel.endpoint import TcpEndpoint
 from pytunnel.sst import binlog, rsync, server, workplace
 from pytunnel.sst.address import format_ready
-from pytunnel.sst.errors import SstError
+from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.manifest import FILE_SETS, Amount
 from pytunnel.sst.peers import check_own_name, expected_donor
 from pytunnel.sst.plan import PLAN_FILE, parse_plan
@@ -45,6 +45,7 @@ class _Reception:
     private: Path
     progress: Progress
     tunnel: Tunnel | None = None
+    last_failure: str | None = None
 
     @property
     def state_file(self) -> Path:
@@ -59,6 +60,7 @@ class _Reception:
         if not connection.ended:
             return
         if connection.failure is not None:
+            self.last_failure = connection.failure
             log.warning("%s", connection.failure)
         if self.progress.total is None:
             self.progress.total = _read_plan(self.private / PLAN_FILE / PLAN_FILE)
@@ -85,6 +87,11 @@ async def join(setup: Setup) -> None:
                 if not state.bypass:
                     _warn_of_aria(reception)
                     await trio.to_thread.run_sync(_unpack_binlogs, reception)
+            except* trio.Cancelled:
+                # Who cancels, a server that gives up for example, knows nothing of what went wrong here.
+                if reception.last_failure is not None:
+                    raise SstError(reception.last_failure, exit_code=ExitCode.BROKEN_OFF) from None
+                raise
             finally:
                 reception.state_file.unlink(missing_ok=True)
                 (layout.datadir / binlog.ARCHIVE).unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import trio
@@ -93,21 +93,22 @@ async def _fail_on(signals: AsyncIterator[int]) -> None:
 
 
 def _report(error: Exception) -> int:
-    """Write the failure that the others follow from, and give its exit code."""
-    known = _first_known(error)
-    if known is None:
+    """Write the failure and what led to it as one line, and give its exit code."""
+    known = list(_known(error))
+    if not known:
         log.error("a fault of pytunnel's own; please report it with this line", exc_info=error)
         return int(ExitCode.OTHER)
-    log.error("%s", known)
-    if isinstance(known, TransportError) and known.port_taken:
+    log.error("%s", "; before that: ".join(dict.fromkeys(map(str, known))))
+    first = known[0]
+    if isinstance(first, TransportError) and first.port_taken:
         return int(ExitCode.PORT_TAKEN)
-    return known.exit_code if known.exit_code > 1 else int(ExitCode.BROKEN_OFF)
+    return first.exit_code if first.exit_code > 1 else int(ExitCode.BROKEN_OFF)
 
 
-def _first_known(error: BaseException) -> PytunnelError | None:
-    """The first PytunnelError in a tree of exception groups, which is what nurseries raise."""
+def _known(error: BaseException) -> Iterator[PytunnelError]:
+    """Every PytunnelError in a tree of exception groups, which nurseries raise; the first one ended the rest."""
     if isinstance(error, PytunnelError):
-        return error
-    if isinstance(error, BaseExceptionGroup):
-        return next((known for each in error.exceptions if (known := _first_known(each)) is not None), None)
-    return None
+        yield error
+    elif isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _known(each)

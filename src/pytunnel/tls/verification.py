@@ -36,8 +36,6 @@ _REASONS = {
     76: "its key is of a kind that TLS does not use; make an RSA key, or one on the curve P-256",
     79: "it is not allowed to issue certificates",
 }
-
-
 _REVOKED = 23
 
 
@@ -67,6 +65,8 @@ class Verification:
 def explain(refusal: Refusal) -> str:
     """The certificate and why it can't be trusted, in words."""
     reason = _REASONS.get(refusal.error, f"OpenSSL's verification error {refusal.error}")
+    if refusal.error == _REVOKED:
+        reason = f"{reason} (serial number {refusal.certificate.serial_number:X})"
     return f"{_described(refusal.certificate, refusal.depth)}, which can't be trusted: {reason}"
 
 

@@ -128,14 +128,15 @@ def parse_address(text: str) -> IPAddress | None:
 def presented_names(certificate: x509.Certificate) -> str:
     """The names that a certificate carries, for an error: `CN=evil.my.cluster, DNS:…, IP:…`."""
     shown = [f"CN={cn}" for cn in common_names(certificate)]
-    san = _alternatives(certificate)
+    san = alternatives(certificate)
     shown += [f"DNS:{name}" for name in san.get_values_for_type(x509.DNSName)]
     shown += [f"IP:{address}" for address in san.get_values_for_type(x509.IPAddress)]
     text = ", ".join(shown) or "no name at all"
     return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
-def _alternatives(certificate: x509.Certificate) -> x509.SubjectAlternativeName:
+def alternatives(certificate: x509.Certificate) -> x509.SubjectAlternativeName:
+    """The subject alternative names; empty where there are none, or they can't be read."""
     try:
         return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, *MALFORMED):
@@ -143,12 +144,12 @@ def _alternatives(certificate: x509.Certificate) -> x509.SubjectAlternativeName:
 
 
 def _alternative_addresses(certificate: x509.Certificate) -> list[IPAddress | None]:
-    return [parse_address(str(value)) for value in _alternatives(certificate).get_values_for_type(x509.IPAddress)]
+    return [parse_address(str(value)) for value in alternatives(certificate).get_values_for_type(x509.IPAddress)]
 
 
 def _alternative_hosts(certificate: x509.Certificate) -> Iterator[DNSPattern]:
     """The dNSNames one by one: one that is no host name does not make the others worthless."""
-    for name in _alternatives(certificate).get_values_for_type(x509.DNSName):
+    for name in alternatives(certificate).get_values_for_type(x509.DNSName):
         with suppress(CertificateError):
             yield DNSPattern.from_bytes(name.removesuffix(".").encode())
 

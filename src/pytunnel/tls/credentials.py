@@ -28,6 +28,7 @@ PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519Pri
 
 _CERTIFICATE, _CA, _CRL = "certificate file", "CA file", "CRL file"  # as errors call them
 _CRL_BLOCK = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
+_KEY_MARK = b"PRIVATE KEY-----"  # at the end of a first line, whatever the kind of key
 _LARGEST_FILE = 16 * 1024 * 1024  # a bundle of thousands of certificates stays far below
 
 
@@ -180,10 +181,15 @@ def read_certificates(path: Path, what: str = _CERTIFICATE) -> list[x509.Certifi
         raise CredentialsError(f"the {what} {path} holds no certificate that can be read ({reason})") from error
 
 
+def holds_key(path: Path) -> bool:
+    """Whether the file holds a private key, perhaps besides certificates; raises CredentialsError."""
+    return _KEY_MARK in _read_file(path, _CERTIFICATE)
+
+
 def read_key(path: Path, *, combined: bool) -> PrivateKey:
     """The private key of a PEM file, which may hold the certificate too (`combined`); raises CredentialsError."""
     data = _read_file(path, _CERTIFICATE if combined else "key file")
-    start = data.find(b"PRIVATE KEY-----")
+    start = data.find(_KEY_MARK)
     if start < 0:
         advice = "append it, or name the key's file (--key, tkey)" if combined else "expected a PEM private key"
         raise CredentialsError(f"{path} holds no private key; {advice}")

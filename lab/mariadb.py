@@ -272,5 +272,5 @@ class Node:
 
 
 def _ip_address(bind_address: str, host: Host) -> str:
-    by_name = {host.name: host.address, host.name6: host.address6}
+    by_name = {host.name: host.address, host.name6: host.address6, host.name.partition(".")[0]: host.address}
     return by_name.get(bind_address) or bind_address

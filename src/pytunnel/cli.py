@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import trio
 
@@ -49,6 +51,13 @@ example:
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, like every other error; the usage is in the help."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {logs.one_line(message)}; see {self.prog} --help\n")
+
+
 def main() -> None:
     """Entry point of the `pytunnel` program."""
     sys.exit(run(sys.argv[1:]))
@@ -65,10 +74,12 @@ def run(argv: Sequence[str]) -> int:
             raise
         print(f"pytunnel: {logs.one_line(str(error))}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:  # before the tunnel takes care of signals
+        return 128 + signal.SIGINT
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="pytunnel",
         description=_DESCRIPTION,
         epilog=_LISTEN_EXAMPLES + "\n" + _CONNECT_EXAMPLES.removeprefix("examples:\n"),

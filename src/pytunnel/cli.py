@@ -78,7 +78,7 @@ def run(argv: Sequence[str]) -> int:
         return 128 + signal.SIGINT
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> _Parser:
     parser = _Parser(
         prog="pytunnel",
         description=_DESCRIPTION,
@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str, examples: str
+    commands: argparse._SubParsersAction[_Parser], name: str, summary: str, examples: str
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         name,
@@ -110,7 +110,7 @@ def _add_command(
 
 
 def _add_tunnel(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    commands: argparse._SubParsersAction[_Parser],
     name: str,
     summary: str,
     examples: str,

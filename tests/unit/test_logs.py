@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -13,17 +12,6 @@ from hypothesis import strategies as st
 from pytunnel.logs import JsonFormatter, PlainFormatter, one_line, set_up
 
 FORGED = "node1\n2026-01-01T00:00:00.000Z INFO all is well\r\x1b[2J\u2028\u202e\0\x85"
-
-
-@pytest.fixture
-def loggers() -> Iterator[logging.Logger]:
-    """pytunnel's logger; what a test sets on it and on trio's is undone."""
-    touched = [logging.getLogger(name) for name in ("pytunnel", "trio")]
-    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in touched]
-    yield touched[0]
-    for logger, (handlers, level, propagate) in zip(touched, before, strict=True):
-        logger.handlers[:], logger.propagate = handlers, propagate
-        logger.setLevel(level)
 
 
 def record(message: str, *arguments: object, **extra: object) -> logging.LogRecord:
@@ -72,21 +60,21 @@ def test_a_text_that_is_printable_stays_as_it_is(text: str) -> None:
 
 @pytest.mark.parametrize(("log_format", "first"), [("plain", "2"), ("json", "{")])
 def test_the_log_goes_to_standard_error_in_its_form(
-    log_format: str, first: str, loggers: logging.Logger, capsys: pytest.CaptureFixture[str]
+    log_format: str, first: str, own_logging: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     set_up("json" if log_format == "json" else "plain")
-    loggers.getChild("tunnel").info("accepting")
-    loggers.getChild("tunnel").debug("not this")
+    own_logging.getChild("tunnel").info("accepting")
+    own_logging.getChild("tunnel").debug("not this")
     out, err = capsys.readouterr()
     assert (out, err.count("\n"), err[0], "accepting" in err) == ("", 1, first, True)
 
 
 def test_setting_up_twice_does_not_double_the_lines(
-    loggers: logging.Logger, capsys: pytest.CaptureFixture[str]
+    own_logging: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     set_up("plain")
     set_up("plain")
-    loggers.warning("once")
+    own_logging.warning("once")
     assert capsys.readouterr().err.count("once") == 1
 
 
@@ -99,15 +87,15 @@ def fail(logger: logging.Logger) -> None:
 
 @pytest.mark.parametrize("log_format", ["plain", "json"])
 def test_a_traceback_is_shown_to_those_who_debug_alone(
-    log_format: str, loggers: logging.Logger, capsys: pytest.CaptureFixture[str]
+    log_format: str, own_logging: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for debug in (False, True):
         set_up("json" if log_format == "json" else "plain", debug=debug)
-        fail(loggers)
+        fail(own_logging)
         assert ("Traceback" in capsys.readouterr().err) == debug
 
 
-def test_trio_s_own_lines_have_our_form(loggers: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+def test_trio_s_own_lines_have_our_form(own_logging: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
     set_up("plain")
     fail(logging.getLogger("trio.serve_listeners"))
     err = capsys.readouterr().err

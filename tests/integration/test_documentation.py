@@ -1,0 +1,112 @@
+"""What the documents tell people to write works as written."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import trio
+
+from pytunnel.configuration import make_plan, read_options
+from pytunnel.sst.optionfile import read_group, read_server
+from pytunnel.sst.request import Role, parse_request
+from pytunnel.sst.settings import SstSettings, read_settings
+from pytunnel.sst.tlsfiles import choose_files
+from pytunnel.tls.context import Side
+from pytunnel.tls.credentials import load_credentials
+from pytunnel.tls.settings import TlsSettings
+from tests.support.programs import needs
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
+
+
+def example(document: str, name: str) -> str:
+    """The text of the block that is marked `tested: name`."""
+    match = re.search(rf"<!-- tested: {name} -->\n```\w+\n(.*?)```", document, re.DOTALL)
+    assert match is not None, f"no example {name}"
+    return match[1]
+
+
+def in_shell(line: str, directory: Path) -> None:
+    """Run a line of a document as its reader does."""
+    subprocess.run(["sh", "-c", line], check=True, cwd=directory, stderr=subprocess.PIPE, timeout=60)
+
+
+def read_example(name: str, tmp_path: Path) -> SstSettings:
+    """The settings of one of the README's option files, as the server's own program reads it."""
+    defaults = tmp_path / "my.cnf"
+    defaults.write_text(example(README, name))
+    words = ["--role", "joiner", "--address", "node1.my.cluster", "--datadir", str(tmp_path)]
+    request = parse_request([*words, "--defaults-file", str(defaults)], {})
+
+    async def read() -> SstSettings:
+        sst, mysqld = await read_group(request, "sst"), await read_server(request)
+        assert mysqld.get("wsrep-sst-method") == "rsync_tunnel"
+        return read_settings(sst, choose_files(sst, mysqld, Role.JOINER, tmp_path))
+
+    return trio.run(read)
+
+
+@needs("my_print_defaults")
+def test_the_self_signed_scenario_is_understood(tmp_path: Path) -> None:
+    tls = read_example("self-signed", tmp_path).tls
+    assert (tls.certificate, tls.key) == (Path("/etc/my.cnf.d/node1.pem"), None)
+    assert (tls.ca, tls.verify) == (Path("/etc/my.cnf.d/bundle.crt"), True)
+
+
+@needs("my_print_defaults")
+def test_the_scenario_without_verification_is_understood(tmp_path: Path) -> None:
+    tls = read_example("no-verification", tmp_path).tls
+    assert (tls.certificate, tls.verify) == (Path("/etc/my.cnf.d/node1.pem"), False)
+
+
+@needs("my_print_defaults")
+def test_the_ca_scenario_is_understood(tmp_path: Path) -> None:
+    tls = read_example("ca", tmp_path).tls
+    assert (tls.certificate, tls.key) == (Path("/etc/my.cnf.d/node1.crt"), Path("/etc/my.cnf.d/node1.key"))
+    assert (tls.ca, tls.verify) == (Path("/etc/my.cnf.d/ca.crt"), True)
+
+
+@needs("openssl")
+def test_the_recipe_for_self_signed_certificates_gives_files_that_can_be_used(tmp_path: Path) -> None:
+    recipe = [line.strip() for line in README.splitlines() if re.match(r"    (openssl req|\(umask|cat node1)", line)]
+    assert len(recipe) == 3
+    for other in ("node2", "node3"):
+        in_shell(recipe[0].replace("node1", other), tmp_path)
+    for line in recipe:
+        in_shell(line, tmp_path)
+    credentials = load_credentials(TlsSettings(certificate=tmp_path / "node1.pem", ca=tmp_path / "bundle.crt"))
+    assert len(credentials.trusted) == 3
+    assert credentials.warnings == ()
+
+
+@pytest.mark.parametrize("line", re.findall(r"^ {4}pytunnel ((?:listen|connect) .*)$", README, re.MULTILINE))
+def test_the_tunnels_by_hand_can_be_started_as_written(line: str) -> None:
+    command, *words = shlex.split(line, comments=True)
+    *options, source, target = words
+    given = dict(zip((option.removeprefix("--") for option in options[::2]), options[1::2], strict=True))
+    plan = make_plan(Side.SERVER if command == "listen" else Side.CLIENT, source, target, read_options(given, {}, None))
+    assert plan.tls.certificate is not None
+
+
+def test_the_example_of_a_configuration_file_is_understood(tmp_path: Path) -> None:
+    file = tmp_path / "pytunnel.toml"
+    file.write_text(example(CONFIGURATION, "toml"))
+    plan = make_plan(Side.SERVER, ":4444", "127.0.0.1:873", read_options({}, {}, file))
+    assert plan.tls.peer_names == ("node1.my.cluster", "node3.my.cluster")
+    assert plan.limits.idle == 600
+
+
+def test_the_readme_opens_with_the_two_commands() -> None:
+    commands = re.findall(r"^ {4}(make \w+)", README, re.MULTILINE)
+    assert commands[:2] == ["make demo", "make test"]
+
+
+def test_no_document_tells_to_install_the_package_of_strangers() -> None:
+    documents = [README, *(path.read_text() for path in (ROOT / "docs").glob("*.md"))]
+    assert not any(re.search(r"pip3? install (\S+ )*pytunnel(\s|$)", text) for text in documents)

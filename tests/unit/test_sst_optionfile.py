@@ -39,6 +39,16 @@ def test_a_flag_an_empty_value_and_a_missing_option_differ() -> None:
     assert ("missing" in options, options.get("missing")) == (False, None)
 
 
+@pytest.mark.parametrize("line", [b"--x\n", b"--x=1\n", b"--x=ON\n", b"--x=True\n", b"--x=0\n--x=yes\n"])
+def test_a_switch_that_is_on(line: bytes) -> None:
+    assert group(line).is_on("x")
+
+
+@pytest.mark.parametrize("line", [b"", b"--x=\n", b"--x=0\n", b"--x=off\n", b"--x\n--x=OFF\n"])
+def test_a_switch_that_is_off(line: bytes) -> None:
+    assert not group(line).is_on("x")
+
+
 def test_a_flag_after_a_value_takes_the_value_back() -> None:
     assert group(b"--log-bin=a\n--log-bin\n").get("log-bin") is None
 

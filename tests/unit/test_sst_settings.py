@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from pytunnel.sst.address import Address
 from pytunnel.sst.errors import ExitCode, SstError
+from pytunnel.sst.method import SECURE_RSYNC
 from pytunnel.sst.optionfile import OptionGroup, parse_output
-from pytunnel.sst.request import Role
-from pytunnel.sst.settings import SstSettings, read_settings
+from pytunnel.sst.request import Request, Role
+from pytunnel.sst.settings import SstSettings, read_settings, refused_values
+from pytunnel.sst.setup import files_of
 from pytunnel.sst.tlsfiles import NameRule, TlsFiles, choose_files, secure_rsync_files
 
 NONE = OptionGroup()
@@ -169,3 +172,22 @@ def test_other_settings_have_defaults() -> None:
 @pytest.mark.parametrize("value", ["0", "65", "-1", "many", "²"])
 def test_a_number_of_streams_that_is_none_is_refused(value: str) -> None:
     assert "expected a number from 1 to 64" in str(refusal(group("tcert=/c", "tca=/a", f"backup-threads={value}")))
+
+
+def test_every_refused_value_is_told_and_not_only_the_first() -> None:
+    lines = ("sockopt=nonsense", "ssl-mode=PREFERRED", "legacy-donor=perhaps", "backup-threads=65")
+    told = [str(error) for error in refused_values(group(*lines))]
+    assert [any(line.partition("=")[0] in text for text in told) for line in lines] == [True] * 4
+    assert len(told) == 4
+
+
+def test_values_that_can_be_used_are_not_refused() -> None:
+    assert refused_values(group("sockopt=nodelay", "ssl-mode=VERIFY_CA", "legacy-donor", "backup-threads=64")) == []
+
+
+def test_an_auth_that_is_no_directory_is_not_shown() -> None:
+    request = Request(Role.JOINER, Address("node2"), Path("/d"), auth="sst:password")
+    with pytest.raises(SstError) as caught:
+        files_of(request, SECURE_RSYNC, NONE, NONE)
+    assert "password" not in str(caught.value)
+    assert "server.pem" in str(caught.value)

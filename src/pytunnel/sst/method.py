@@ -17,6 +17,7 @@ class Method:
 RSYNC_TUNNEL = Method("rsync_tunnel", "rsync_tunnel_sst", "rsync_tunnel_sst_complete")
 SECURE_RSYNC = Method("secure_rsync", "secure_rsync_sst", "secure_rsync_sst_complete")
 """Percona's old method: a directory of two certificates, one for joiners, one for donors."""
+METHODS = {method.name: method for method in (RSYNC_TUNNEL, SECURE_RSYNC)}
 
 
 def method_of(program: str) -> Method:

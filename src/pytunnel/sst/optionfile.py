@@ -14,6 +14,7 @@ from pytunnel.sst.request import Request, ServerOption, option_name
 
 _PROGRAM = "my_print_defaults"
 _TIME_LIMIT = 30.0  # seconds; it reads a few files
+_ON = (None, "1", "on", "true", "yes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,11 @@ class OptionGroup:
         """The option's last value; None where it stands without a value or not at all."""
         named = [option.value for option in self.options if option.name == option_name(name)]
         return named[-1] if named else None
+
+    def is_on(self, name: str) -> bool:
+        """Whether the option is a switch that is on: it stands without a value, or says so."""
+        value = self.get(name)
+        return name in self and (value if value is None else value.lower()) in _ON
 
 
 async def read_group(request: Request, group: str) -> OptionGroup:

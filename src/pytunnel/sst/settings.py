@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pytunnel.sockopt import SockOpt, SockoptError, apply_to_sockets, apply_to_tls, parse_sockopt
@@ -50,10 +51,35 @@ def read_settings(sst: OptionGroup, files: TlsFiles) -> SstSettings:
         sockets=sockets,
         name_rule=files.name_rule,
         source=files.source,
-        legacy_donor=_switch(sst, "legacy-donor"),
-        streams=_count(sst, "backup-threads", _DEFAULT_STREAMS, _MOST_STREAMS),
+        legacy_donor=_legacy_donor(sst),
+        streams=_streams(sst),
         warnings=words.notes,
     )
+
+
+def refused_values(sst: OptionGroup) -> list[SstError]:
+    """Every value in `[sst]` that read_settings would refuse, looked at by itself; it raises the first one only."""
+    readers: tuple[Callable[[], object], ...] = (
+        lambda: _sockopt(sst),
+        lambda: _apply_mode(sst, TlsSettings()),
+        lambda: _legacy_donor(sst),
+        lambda: _streams(sst),
+    )
+    refused = []
+    for read in readers:
+        try:
+            read()
+        except SstError as error:
+            refused.append(error)
+    return refused
+
+
+def _legacy_donor(sst: OptionGroup) -> bool:
+    return _switch(sst, "legacy-donor")
+
+
+def _streams(sst: OptionGroup) -> int:
+    return _count(sst, "backup-threads", _DEFAULT_STREAMS, _MOST_STREAMS)
 
 
 def _sockopt(sst: OptionGroup) -> SockOpt:

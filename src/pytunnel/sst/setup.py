@@ -44,7 +44,7 @@ async def prepare(request: Request, method: Method) -> Setup:
     sst, mysqld = await read_group(request, "sst"), await read_server(request)
     for warning in sst.warnings:
         log.warning("my_print_defaults says: %s", warning)
-    settings = read_settings(sst, _choose_files(request, method, sst, mysqld))
+    settings = read_settings(sst, files_of(request, method, sst, mysqld))
     layout = find_layout(request, mysqld, sst)
     if shutil.which("rsync") is None:
         raise SstError("rsync is not installed, or not on the server's PATH; install it", exit_code=ExitCode.MISSING)
@@ -54,11 +54,12 @@ async def prepare(request: Request, method: Method) -> Setup:
     return Setup(request, method, settings, layout, credentials, context)
 
 
-def _choose_files(request: Request, method: Method, sst: OptionGroup, mysqld: OptionGroup) -> TlsFiles:
+def files_of(request: Request, method: Method, sst: OptionGroup, mysqld: OptionGroup) -> TlsFiles:
+    """The certificate files of one role of `method`; raises SstError where they are not named as they have to be."""
     if method is not SECURE_RSYNC:
         return choose_files(sst, mysqld, request.role, request.datadir)
     directory = sst.get("wsrep-sst-auth") or request.auth
-    if not directory:
+    if not directory or not directory.startswith("/"):  # another value may be a user and a password: not shown
         raise SstError(
             "no directory of certificates is configured: set wsrep_sst_auth (in [mysqld] or [sst]) to the directory "
             "that holds server.pem, server.crt, client.pem and client.crt",

@@ -16,8 +16,9 @@ from pytunnel.sst.optionfile import OptionGroup
 from pytunnel.sst.request import Role
 from pytunnel.tls.settings import TlsSettings
 
-_ON = ("1", "on", "true", "yes")
-_CLUSTER_MODE = "pxc-encrypt-cluster-traffic"
+CLUSTER_MODE = "pxc-encrypt-cluster-traffic"
+"""Percona's option for all channels between nodes at once."""
+
 _CLUSTER_FILES = (("ssl-ca", "ca.pem"), ("ssl-cert", "server-cert.pem"), ("ssl-key", "server-key.pem"))
 _T_KEYS = ("tca", "tcapath", "tcert", "tkey")
 _SSL_KEYS = ("ssl-ca", "ssl-capath", "ssl-cert", "ssl-key")
@@ -51,7 +52,7 @@ def choose_files(sst: OptionGroup, mysqld: OptionGroup, role: Role, datadir: Pat
     With none of them, nothing is chosen: `sockopt` may name the files. Raises SstError for a demand of `encrypt` that
     is not met, and for missing files of the cluster-wide mode.
     """
-    if (mysqld.get(_CLUSTER_MODE) or "").lower() in _ON:
+    if mysqld.is_on(CLUSTER_MODE):
         return _cluster_wide(mysqld, datadir)
     _check_encrypt(sst, mysqld)
     if (sst.get("encrypt") or "") != "4" and any(key in sst for key in _T_KEYS):
@@ -75,14 +76,14 @@ def _cluster_wide(mysqld: OptionGroup, datadir: Path) -> TlsFiles:
     missing = [str(path) for path in paths.values() if not path.exists()]
     if missing:
         raise SstError(
-            f"{_CLUSTER_MODE} is on, but {' and '.join(missing)} {'does' if len(missing) == 1 else 'do'} not exist; "
+            f"{CLUSTER_MODE} is on, but {' and '.join(missing)} {'does' if len(missing) == 1 else 'do'} not exist; "
             "copy the files of the first node there, or name others by ssl-ca, ssl-cert and ssl-key in [mysqld]",
             exit_code=ExitCode.MISSING,
         )
     tls = TlsSettings(
         certificate=paths["ssl-cert"], key=paths["ssl-key"], ca=paths["ssl-ca"], revoked=_revoked((mysqld,))
     )
-    return TlsFiles(tls, f"{_CLUSTER_MODE}=ON", NameRule.SHARED)
+    return TlsFiles(tls, f"{CLUSTER_MODE}=ON", NameRule.SHARED)
 
 
 def _check_encrypt(sst: OptionGroup, mysqld: OptionGroup) -> None:

@@ -50,8 +50,8 @@ class ProcessStream(trio.abc.HalfCloseableStream):
 
         Cancelling shortens nothing but the first wait: a program must not outlive its connection.
         """
-        await trio.aclose_forcefully(self._stream)
         try:
+            await trio.aclose_forcefully(self._stream)
             with trio.move_on_after(GRACE):
                 await self.process.wait()
         finally:

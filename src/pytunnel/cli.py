@@ -8,11 +8,12 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import trio
 
 from pytunnel import __version__, logs
+from pytunnel.cli_certs import add_certs
+from pytunnel.cli_command import CommandParser, Commands, add_command
 from pytunnel.configuration import OPTIONS, ConfigurationError, make_plan, read_options
 from pytunnel.errors import PytunnelError
 from pytunnel.tls.context import Side
@@ -51,13 +52,6 @@ example:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, like every other error; the usage is in the help."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {logs.one_line(message)}; see {self.prog} --help\n")
-
-
 def main() -> None:
     """Entry point of the `pytunnel` program."""
     sys.exit(run(sys.argv[1:]))
@@ -78,8 +72,8 @@ def run(argv: Sequence[str]) -> int:
         return 128 + signal.SIGINT
 
 
-def _parser() -> _Parser:
-    parser = _Parser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="pytunnel",
         description=_DESCRIPTION,
         epilog=_LISTEN_EXAMPLES + "\n" + _CONNECT_EXAMPLES.removeprefix("examples:\n"),
@@ -89,34 +83,21 @@ def _parser() -> _Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_tunnel(commands, "listen", "accept TLS at FROM, carry it in plain to TO", _LISTEN_EXAMPLES, _run_listen)
     _add_tunnel(commands, "connect", "accept plain at FROM, carry it in TLS to TO", _CONNECT_EXAMPLES, _run_connect)
-    demo = _add_command(commands, "demo", "show a transfer of a directory between two ends here", _DEMO_EXAMPLES)
+    add_certs(commands)
+    demo = add_command(commands, "demo", "show a transfer of a directory between two ends here", _DEMO_EXAMPLES)
     demo.add_argument("--size", metavar="MB", type=int, default=200, help="megabytes to transfer (default 200)")
     demo.set_defaults(run=_run_demo)
     return parser
 
 
-def _add_command(
-    commands: argparse._SubParsersAction[_Parser], name: str, summary: str, examples: str
-) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        name,
-        help=summary,
-        description=summary[0].upper() + summary[1:] + ".",
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--debug", action="store_true", help="log more, and show tracebacks")
-    return parser
-
-
 def _add_tunnel(
-    commands: argparse._SubParsersAction[_Parser],
+    commands: Commands,
     name: str,
     summary: str,
     examples: str,
     handler: Callable[[argparse.Namespace], int],
 ) -> None:
-    parser = _add_command(commands, name, summary, f"{_PLACES}\n{examples}")
+    parser = add_command(commands, name, summary, f"{_PLACES}\n{examples}")
     parser.add_argument("source", metavar="FROM", help="where connections are accepted")
     parser.add_argument("target", metavar="TO", help="where they are carried to")
     for option in OPTIONS:

@@ -10,6 +10,7 @@ from cryptography import x509
 from pytunnel.certs.errors import CertsError
 from pytunnel.certs.making import Identity
 from pytunnel.tls.credentials import check_dates, check_key, describe_subject, read_certificates, read_key
+from pytunnel.tls.identity import MALFORMED
 
 
 def read_authority(certificate: Path, key: Path) -> Identity:
@@ -17,7 +18,7 @@ def read_authority(certificate: Path, key: Path) -> Identity:
 
     Raises CredentialsError for a file that can't be used, CertsError for a certificate that is no CA's.
     """
-    own = read_certificates(certificate, "CA file")[0]
+    own = read_ca(certificate)
     own_key = read_key(key, combined=False)
     check_key(own_key, key, own, certificate)
     check_dates(own, certificate, datetime.datetime.now(datetime.UTC))
@@ -29,10 +30,15 @@ def read_authority(certificate: Path, key: Path) -> Identity:
     return Identity(own, own_key)
 
 
+def read_ca(path: Path) -> x509.Certificate:
+    """The first certificate of a CA file; raises CredentialsError."""
+    return read_certificates(path, "CA file")[0]
+
+
 def is_authority(certificate: x509.Certificate) -> bool:
     """Whether the certificate says that it may issue others."""
     try:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except x509.ExtensionNotFound:
+    except (x509.ExtensionNotFound, *MALFORMED):
         return False
     return constraints.ca

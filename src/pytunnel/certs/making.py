@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from pytunnel.certs.errors import CertsError
-from pytunnel.certs.names import Names
+from pytunnel.certs.names import LONGEST_COMMON_NAME, Names
 from pytunnel.tls.credentials import PrivateKey, describe_subject, expiry_date
 from pytunnel.tls.identity import common_names
 
@@ -78,7 +78,12 @@ def make_key(rsa_bits: int | None = None) -> PrivateKey:
 
 
 def make_ca(common_name: str, validity: Validity, key: PrivateKey) -> Identity:
-    """A certification authority that may issue certificates for nodes, but no further authorities."""
+    """A certification authority that may issue certificates for nodes, but no further authorities.
+
+    `common_name` is any text. Raises CertsError where it can't be a name.
+    """
+    if not (0 < len(common_name) <= LONGEST_COMMON_NAME and common_name.isprintable()):
+        raise CertsError(f"{common_name!r} can't be a CA's name; expected 1 to {LONGEST_COMMON_NAME} characters")
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
     builder = (
         _builder(subject, key, validity)

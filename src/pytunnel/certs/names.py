@@ -15,7 +15,9 @@ from cryptography import x509
 from pytunnel.certs.errors import CertsError
 from pytunnel.tls.identity import IPAddress, ascii_host, parse_address
 
-_LONGEST_COMMON_NAME = 64  # RFC 5280, appendix A: ub-common-name
+LONGEST_COMMON_NAME = 64
+"""Characters: ub-common-name of RFC 5280, appendix A."""
+
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?", re.ASCII)
 
 
@@ -45,10 +47,10 @@ def parse_names(words: Sequence[str], addresses: Iterable[str] = ()) -> Names:
     Raises CertsError that names the first one that a certificate can't carry.
     """
     found = [_parse_name(word) for word in words] + [_demand_address(text) for text in addresses]
-    common = next((str(name) for name in found if len(str(name)) <= _LONGEST_COMMON_NAME), None)
+    common = next((str(name) for name in found if len(str(name)) <= LONGEST_COMMON_NAME), None)
     if common is None:
         raise CertsError(
-            f"{words[0]!r} is longer than {_LONGEST_COMMON_NAME} characters, the most that a common name holds; "
+            f"{words[0]!r} is longer than {LONGEST_COMMON_NAME} characters, the most that a common name holds; "
             "give a shorter name of the node besides"
         )
     return Names(

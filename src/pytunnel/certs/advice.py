@@ -1,0 +1,46 @@
+"""The commands that take a change of CA one step further."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from cryptography import x509
+
+from pytunnel.certs.authority import is_authority, read_ca
+from pytunnel.certs.rotation import Goal, NodeFile, Step
+from pytunnel.tls.credentials import holds_key
+from pytunnel.tls.identity import alternatives, common_names
+
+
+def advise(step: Step, old: Path, new: Path) -> Iterator[str]:
+    """A line for each file that the step still has to change; `old` and `new` are the CAs' files."""
+    for bundle in step.bundles:
+        change = [str(new)] if step.goal is Goal.TRUST_BOTH else ["--without", str(old)]
+        yield _line(["bundle", str(bundle.path), *change, "--out", str(bundle.path), "--force"])
+    for node in step.nodes:
+        if is_authority(read_ca(new)):
+            yield _line(
+                ["node", *_names(node), "--ca", str(new), "--ca-key", str(new.with_suffix(".key")), *_out(node)]
+            )
+        else:
+            yield f"put {new} and its key in the place of {node.path} and its key"
+
+
+def _names(node: NodeFile) -> list[str]:
+    """The names of the certificate that is replaced, so that the new one has the same."""
+    san = alternatives(node.certificate)
+    words = list(dict.fromkeys([*common_names(node.certificate), *san.get_values_for_type(x509.DNSName)]))
+    addresses = [str(address) for address in san.get_values_for_type(x509.IPAddress)]
+    return (words or ["NAME"]) + [word for address in addresses if address not in words for word in ("--ip", address)]
+
+
+def _out(node: NodeFile) -> list[str]:
+    ending = node.path.suffix in (".crt", ".pem")  # what is behind the dot of node1.my is no ending
+    path = node.path.with_suffix("") if ending else node.path
+    return ["--out", str(path), *(["--combined"] if holds_key(node.path) else []), "--force"]
+
+
+def _line(words: list[str]) -> str:
+    return shlex.join(["pytunnel", "certs", *words])

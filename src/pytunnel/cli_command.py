@@ -1,0 +1,32 @@
+"""What all commands of the program have in common on the command line: examples, `--debug`, one-line errors."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn, TypeAlias
+
+from pytunnel import logs
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Says what is wrong in one line, like every other error; the usage is in the help."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {logs.one_line(message)}; see {self.prog} --help\n")
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[CommandParser]"
+"""What a new command is added to; argparse has no public name for it."""
+
+
+def add_command(commands: Commands, name: str, summary: str, examples: str) -> CommandParser:
+    """Add the command `name`; `examples` stand below its options in `--help`."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--debug", action="store_true", help="log more, and show tracebacks")
+    return parser

@@ -174,6 +174,8 @@ def read_certificates(path: Path, what: str = _CERTIFICATE) -> list[x509.Certifi
     data = _read_file(path, what)
     if b"-----BEGIN " not in data:
         raise CredentialsError(f"the {what} {path} holds no PEM text; expected a -----BEGIN CERTIFICATE----- block")
+    if b"CERTIFICATE-----" not in data:
+        raise CredentialsError(f"the {what} {path} holds no certificate; is it the file of a key?")
     try:
         return x509.load_pem_x509_certificates(data)
     except MALFORMED as error:

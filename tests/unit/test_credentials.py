@@ -261,7 +261,7 @@ def test_a_certificate_is_good_in_its_last_second_and_bad_in_the_next(place: Pat
     [
         (b"", "holds no PEM text"),
         (b"\0\1\2", "holds no PEM text"),
-        (NODE1.key_pem(), "holds no certificate that can be read"),
+        (NODE1.key_pem(), "holds no certificate; is it the file of a key?"),
         (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "holds no certificate that can be read"),
         (b"-----BEGIN CERTIFICATE-----\n", "holds no certificate that can be read"),
         (NODE1.certificate_pem()[:200], "holds no certificate that can be read"),

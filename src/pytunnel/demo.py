@@ -34,6 +34,7 @@ from pytunnel.tls.settings import TlsSettings
 from pytunnel.transport import places, process
 from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.places import Stream
+from pytunnel.transport.sockets import SocketListener
 from pytunnel.tunnel import Connection, Limits, TlsServer, Tunnel, make_client
 
 _DONOR, _JOINER = "donor.demo", "joiner.demo"
@@ -86,7 +87,7 @@ async def _show(stage: _Stage, megabytes: int) -> None:
         observe=_ignore,
     )
     listeners = await places.open_listeners(TcpEndpoint("127.0.0.1", 0), SocketOptions())
-    port = next(item.socket.getsockname()[1] for item in listeners if isinstance(item, trio.SocketListener))
+    port = next(item.socket.getsockname()[1] for item in listeners if isinstance(item, SocketListener))
     progress = Progress("sent")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(reception.serve, listeners)

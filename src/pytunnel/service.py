@@ -17,6 +17,7 @@ from pytunnel.tls.credentials import Credentials, describe_subject, expiry_date,
 from pytunnel.tls.identity import ExpectedPeer
 from pytunnel.transport import places
 from pytunnel.transport.places import Listener, Stream
+from pytunnel.transport.sockets import SocketListener
 from pytunnel.tunnel import TlsServer, Tunnel, expected_at, log_end, make_client
 
 log = logging.getLogger(__name__)
@@ -119,5 +120,5 @@ def _expected(plan: TunnelPlan) -> str:
 
 def _addresses(listeners: Sequence[Listener]) -> list[str]:
     """The addresses that are really bound, port 0 replaced by the port that the system chose."""
-    names = [item.socket.getsockname() for item in listeners if isinstance(item, trio.SocketListener)]
+    names = [item.socket.getsockname() for item in listeners if isinstance(item, SocketListener)]
     return [str(TcpEndpoint(str(name[0]), int(name[1]))) for name in names]

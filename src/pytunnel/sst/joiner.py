@@ -29,6 +29,7 @@ from pytunnel.sst.state import State, parse_state
 from pytunnel.transport import places, process
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.places import Listener, Stream
+from pytunnel.transport.sockets import SocketListener
 from pytunnel.tunnel import Connection, Limits, TlsServer, Tunnel
 
 log = logging.getLogger(__name__)
@@ -148,7 +149,7 @@ async def _listen(setup: Setup) -> list[Listener]:
 
 def _bound(listeners: Sequence[Listener]) -> Iterator[tuple[str, int]]:
     for listener in listeners:
-        if isinstance(listener, trio.SocketListener):
+        if isinstance(listener, SocketListener):
             host, port, *_ = listener.socket.getsockname()
             yield str(host), int(port)
 

@@ -123,24 +123,28 @@ class TlsStream(trio.abc.HalfCloseableStream):
         if not data:
             await trio.lowlevel.checkpoint()
             return
-        async with self._send_lock:
-            try:
-                self._tls.send(data)
-            except SSL.Error as error:
-                raise self._stream_error(error) from error
+        await self._begin_sending()
+        try:
+            self._tls.send(data)
             await self._send_pending()
+        except SSL.Error as error:
+            raise self._stream_error(error) from error
+        finally:
+            self._send_lock.release()
 
     async def send_eof(self) -> None:
         """Tell the peer with a close_notify that nothing more comes; reading goes on."""
         if self._eof_sent:
             return
-        async with self._send_lock:
+        await self._begin_sending()
+        try:
             self._eof_sent = True
-            try:
-                self._tls.shutdown()
-            except SSL.Error as error:
-                raise self._stream_error(error) from error
+            self._tls.shutdown()
             await self._send_pending()
+        except SSL.Error as error:
+            raise self._stream_error(error) from error
+        finally:
+            self._send_lock.release()
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the transport takes more."""
@@ -158,6 +162,13 @@ class TlsStream(trio.abc.HalfCloseableStream):
             self._broken = True  # the peer has gone already: there is nobody to tell
         finally:
             await self.transport.aclose()
+
+    async def _begin_sending(self) -> None:
+        """Take the lock that keeps the order of ciphertext; a free one costs no turn of the scheduler."""
+        try:
+            self._send_lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._send_lock.acquire()
 
     def _decrypt(self, limit: int) -> bytes:
         """Plaintext of all complete records that OpenSSL holds, up to about `limit` bytes.
@@ -202,12 +213,14 @@ class TlsStream(trio.abc.HalfCloseableStream):
         self._tls.bio_write(data)
 
     async def _flush(self) -> None:
-        async with self._send_lock:
-            try:
-                await self._send_pending()
-            except trio.BrokenResourceError as error:
-                self._broken = True
-                raise HandshakeError(f"{self._place} broke the connection off during the TLS handshake") from error
+        await self._begin_sending()
+        try:
+            await self._send_pending()
+        except trio.BrokenResourceError as error:
+            self._broken = True
+            raise HandshakeError(f"{self._place} broke the connection off during the TLS handshake") from error
+        finally:
+            self._send_lock.release()
 
     async def _send_alert(self) -> None:
         """Let the peer know why; it may be gone, and the failure that is reported is the first one."""

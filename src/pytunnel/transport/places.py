@@ -10,6 +10,7 @@ from pytunnel.endpoint import Endpoint, ExecEndpoint, StdioEndpoint, TcpEndpoint
 from pytunnel.transport import process, stdio, tcp, unix
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.options import SocketOptions
+from pytunnel.transport.sockets import SocketStream
 
 Stream = trio.abc.Stream
 Listener = trio.abc.Listener[trio.abc.Stream]
@@ -48,14 +49,14 @@ async def dial(endpoint: Endpoint, options: SocketOptions) -> Stream:
 
 async def abort(stream: Stream) -> None:
     """Close at once, and let the other end see an error where its kind of connection can show one."""
-    if isinstance(stream, trio.SocketStream) and stream.socket.family != trio.socket.AF_UNIX:
+    if isinstance(stream, SocketStream) and stream.socket.family != trio.socket.AF_UNIX:
         tcp.reset(stream)
     await trio.aclose_forcefully(stream)
 
 
 def peer_of(stream: Stream) -> str:
     """Who is at the other end, for logs."""
-    if isinstance(stream, trio.SocketStream):
+    if isinstance(stream, SocketStream):
         return tcp.peer_of(stream)
     if isinstance(stream, process.ProcessStream):
         return f"process {stream.process.pid}"
@@ -64,12 +65,12 @@ def peer_of(stream: Stream) -> str:
 
 def adjust(stream: Stream, options: SocketOptions) -> None:
     """Set on an accepted stream what it doesn't inherit from its listener."""
-    if isinstance(stream, trio.SocketStream):
+    if isinstance(stream, SocketStream):
         tcp.set_no_delay(stream, options)
 
 
 def is_allowed(stream: Stream, options: SocketOptions) -> bool:
     """Whether the options let this connection's remote address in; only TCP has one."""
-    if isinstance(stream, trio.SocketStream) and stream.socket.family != trio.socket.AF_UNIX:
+    if isinstance(stream, SocketStream) and stream.socket.family != trio.socket.AF_UNIX:
         return tcp.is_allowed(stream, options)
     return True

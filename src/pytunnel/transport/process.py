@@ -14,6 +14,7 @@ from contextlib import suppress
 import trio
 
 from pytunnel.transport.errors import TransportError
+from pytunnel.transport.sockets import SocketStream
 
 GRACE = 5.0
 """Seconds that a program has to end by itself after its connection closed, and again after SIGTERM."""
@@ -22,7 +23,7 @@ GRACE = 5.0
 class ProcessStream(trio.abc.HalfCloseableStream):
     """A running program and the connection to it. Closing it ends the program and everything that it started."""
 
-    def __init__(self, process: trio.Process, stream: trio.SocketStream) -> None:
+    def __init__(self, process: trio.Process, stream: SocketStream) -> None:
         self.process = process
         self._stream = stream
 
@@ -89,7 +90,7 @@ async def spawn(
         except BaseException:
             ours.close()
             raise
-    return ProcessStream(process, trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
+    return ProcessStream(process, SocketStream(trio.socket.from_stdlib_socket(ours)))
 
 
 async def _end(process: trio.Process) -> None:

@@ -15,6 +15,7 @@ import trio
 from pytunnel.endpoint import TcpEndpoint
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.options import SocketOptions
+from pytunnel.transport.sockets import SocketListener, SocketStream
 
 _DEFAULT_BACKLOG = 1024
 _RESOLVE_LIMIT = 15.0  # seconds; a resolver that doesn't answer must not hold a node's start for minutes
@@ -22,7 +23,7 @@ _RESOLVE_LIMIT = 15.0  # seconds; a resolver that doesn't answer must not hold a
 _Resolved = tuple[socket.AddressFamily, tuple[object, ...]]
 
 
-async def open_listeners(endpoint: TcpEndpoint, options: SocketOptions) -> list[trio.SocketListener]:
+async def open_listeners(endpoint: TcpEndpoint, options: SocketOptions) -> list[SocketListener]:
     """Listen on every address of the endpoint's host; port 0 takes a free one, the same on all addresses.
 
     `options.bind_host` and `bind_port` override the endpoint's. Raises TransportError, with nothing left listening.
@@ -30,12 +31,12 @@ async def open_listeners(endpoint: TcpEndpoint, options: SocketOptions) -> list[
     host = endpoint.host if options.bind_host is None else options.bind_host
     port = endpoint.port if options.bind_port is None else options.bind_port
     place = TcpEndpoint(host, port)
-    listeners: list[trio.SocketListener] = []
+    listeners: list[SocketListener] = []
     unavailable: OSError | None = None
     try:
         for family, address in await _resolve(place, options, passive=True):
             try:
-                listeners.append(trio.SocketListener(await _listen(family, address, port, options)))
+                listeners.append(SocketListener(await _listen(family, address, port, options)))
             except OSError as error:
                 # A name, localhost for example, may have IPv6 addresses on a host where IPv6 is switched off.
                 if family != socket.AF_INET6 or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
@@ -56,7 +57,7 @@ async def open_listeners(endpoint: TcpEndpoint, options: SocketOptions) -> list[
     return listeners
 
 
-async def dial(endpoint: TcpEndpoint, options: SocketOptions) -> trio.SocketStream:
+async def dial(endpoint: TcpEndpoint, options: SocketOptions) -> SocketStream:
     """Connect to the first address of the endpoint's host that answers.
 
     `options.retry` repeats the whole round. Raises TransportError that names each address and what it said.
@@ -69,20 +70,19 @@ async def dial(endpoint: TcpEndpoint, options: SocketOptions) -> trio.SocketStre
     return await _dial_once(endpoint, options)
 
 
-def set_no_delay(stream: trio.SocketStream, options: SocketOptions) -> None:
-    """trio's streams always switch Nagle's algorithm off; switch it on again where that was asked for."""
-    if not options.no_delay:
-        with suppress(OSError):  # a Unix socket has no such option
-            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, False)
+def set_no_delay(stream: SocketStream, options: SocketOptions) -> None:
+    """Switch Nagle's algorithm off, or on where that was asked for; trio's listener always switches it off."""
+    with suppress(OSError):  # a Unix socket has no such option
+        stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.no_delay)
 
 
-def reset(stream: trio.SocketStream) -> None:
+def reset(stream: SocketStream) -> None:
     """Make the coming close a reset, so that the program at the other end sees an error and no end of file."""
     with suppress(OSError):  # it is closed already
         stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def peer_of(stream: trio.SocketStream) -> str:
+def peer_of(stream: SocketStream) -> str:
     """The remote address of a connection as HOST:PORT, or what is known of a Unix socket's."""
     try:
         name = stream.socket.getpeername()
@@ -93,7 +93,7 @@ def peer_of(stream: trio.SocketStream) -> str:
     return "a local program"
 
 
-def is_allowed(stream: trio.SocketStream, options: SocketOptions) -> bool:
+def is_allowed(stream: SocketStream, options: SocketOptions) -> bool:
     """Whether `options.allowed_peers` lets this connection's remote address in."""
     if options.allowed_peers is None:
         return True
@@ -138,7 +138,7 @@ async def _listen(
     return sock
 
 
-async def _dial_once(endpoint: TcpEndpoint, options: SocketOptions) -> trio.SocketStream:
+async def _dial_once(endpoint: TcpEndpoint, options: SocketOptions) -> SocketStream:
     failures: list[str] = []
     for family, address in await _resolve(endpoint, options, passive=False):
         try:
@@ -152,7 +152,7 @@ async def _dial_once(endpoint: TcpEndpoint, options: SocketOptions) -> trio.Sock
 
 async def _connect(
     family: socket.AddressFamily, address: tuple[object, ...], options: SocketOptions
-) -> trio.SocketStream:
+) -> SocketStream:
     sock = trio.socket.socket(family, socket.SOCK_STREAM)
     try:
         _apply(sock, options)
@@ -162,7 +162,7 @@ async def _connect(
     except BaseException:
         sock.close()
         raise
-    stream = trio.SocketStream(sock)
+    stream = SocketStream(sock)
     set_no_delay(stream, options)
     return stream
 

@@ -12,17 +12,18 @@ import trio
 
 from pytunnel.endpoint import UnixEndpoint
 from pytunnel.transport.errors import TransportError
+from pytunnel.transport.sockets import SocketListener, SocketStream
 
 
-class UnixListener(trio.abc.Listener[trio.SocketStream]):
+class UnixListener(trio.abc.Listener[SocketStream]):
     """A listening socket that takes its file away when it closes, unless somebody has replaced it."""
 
     def __init__(self, sock: trio.socket.SocketType, path: Path) -> None:
-        self._listener = trio.SocketListener(sock)
+        self._listener = SocketListener(sock)
         self._path = path
         self._identity = _identity(path)
 
-    async def accept(self) -> trio.SocketStream:
+    async def accept(self) -> SocketStream:
         """Wait for the next connection."""
         return await self._listener.accept()
 
@@ -51,7 +52,7 @@ async def open_listener(endpoint: UnixEndpoint, backlog: int) -> UnixListener:
     return UnixListener(trio.socket.from_stdlib_socket(sock), path)
 
 
-async def dial(endpoint: UnixEndpoint) -> trio.SocketStream:
+async def dial(endpoint: UnixEndpoint) -> SocketStream:
     """Connect to the socket; raises TransportError."""
     sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -62,7 +63,7 @@ async def dial(endpoint: UnixEndpoint) -> trio.SocketStream:
     except BaseException:
         sock.close()
         raise
-    return trio.SocketStream(sock)
+    return SocketStream(sock)
 
 
 def _bind_privately(sock: socket.socket, path: str) -> None:

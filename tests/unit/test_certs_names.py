@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 from cryptography import x509
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytunnel.certs.errors import CertsError
@@ -91,6 +91,7 @@ def test_an_ip_option_takes_addresses_alone() -> None:
         parse_names(["node1"], ["node1"])
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(max_size=80), hosts, st.ip_addresses().map(str)))
 def test_whatever_is_accepted_the_tunnel_finds_in_the_certificate(word: str) -> None:
     try:
@@ -102,6 +103,7 @@ def test_whatever_is_accepted_the_tunnel_finds_in_the_certificate(word: str) -> 
     assert carries_name(certificate, asked)
 
 
+@settings(deadline=None)
 @given(hosts, hosts)
 def test_no_other_name_is_found_in_the_certificate(word: str, other: str) -> None:
     try:

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytunnel.certs.errors import CertsError
@@ -98,6 +98,7 @@ def test_a_directory_in_a_file_s_place_is_named_and_stays(tmp_path: Path, force:
     assert names_in(tmp_path) == ["a.crt"]
 
 
+@settings(deadline=None)
 @given(existing=st.lists(st.booleans(), min_size=1, max_size=4))
 def test_either_all_files_are_written_or_none(tmp_path_factory: pytest.TempPathFactory, existing: list[bool]) -> None:
     folder = tmp_path_factory.mktemp("files")

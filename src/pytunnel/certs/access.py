@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,11 @@ def find_reader(name: str) -> Reader:
     return Reader(name, entry.pw_uid, entry.pw_gid, tuple(os.getgrouplist(name, entry.pw_gid)))
 
 
+def ourselves() -> Reader:
+    """The user that we are."""
+    return Reader(user_name(os.geteuid()), os.geteuid(), os.getegid(), tuple(os.getgroups()))
+
+
 def check_access(path: Path, reader: Reader) -> list[Finding]:
     """One finding where `reader` can't read the file, or the directory and the files in it; none where it can.
 
@@ -49,9 +55,9 @@ def check_access(path: Path, reader: Reader) -> list[Finding]:
 
 def _closed_directory(path: Path, reader: Reader) -> str | None:
     for directory in reversed(path.parents):
-        if not _may(reader, "-x", directory):
+        if not may(reader, "-x", directory):
             return f"the user {reader.name} can't read it, because the directory {directory} is closed to that user"
-    if path.is_dir() and not (_may(reader, "-x", path) and _may(reader, "-r", path)):
+    if path.is_dir() and not (may(reader, "-x", path) and may(reader, "-r", path)):
         return f"the directory is closed to the user {reader.name}"
     return None
 
@@ -59,7 +65,7 @@ def _closed_directory(path: Path, reader: Reader) -> str | None:
 def _closed_file(path: Path, reader: Reader) -> str | None:
     files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
     for file in files:
-        if not _may(reader, "-r", file):
+        if not may(reader, "-r", file):
             status = file.stat()
             return (
                 f"the user {reader.name} can't read {file} (owner {user_name(status.st_uid)}, "
@@ -68,22 +74,33 @@ def _closed_file(path: Path, reader: Reader) -> str | None:
     return None
 
 
-def _may(reader: Reader, question: str, path: Path) -> bool:
-    """Ask test(1), run as that user: `-r` may it read, `-x` may it enter."""
-    foreign = os.geteuid() != reader.uid
+def may(reader: Reader, question: str, path: Path) -> bool:
+    """Ask test(1), run as that user: `-r` may it read, `-w` write, `-x` enter or run `path`. Raises CertsError."""
     try:
-        done = subprocess.run(
-            ["test", question, str(path)],
-            user=reader.uid if foreign else None,
-            group=reader.gid if foreign else None,
-            extra_groups=reader.groups if foreign else None,
-            cwd="/",
-            timeout=_LIMIT,
-            check=False,
-        )
+        return run_as(reader, ["test", question, str(path)], limit=_LIMIT).returncode == 0
     except subprocess.TimeoutExpired as error:
         raise CertsError(f"the file system of {path} did not answer within {_LIMIT:g} s") from error
-    return done.returncode == 0
+
+
+def run_as(
+    reader: Reader, command: Sequence[str], *, limit: float, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a program as that user, in the root directory, for `limit` seconds at most; its output is in the result.
+
+    Raises OSError and subprocess.TimeoutExpired.
+    """
+    foreign = os.geteuid() != reader.uid
+    return subprocess.run(
+        command,
+        user=reader.uid if foreign else None,
+        group=reader.gid if foreign else None,
+        extra_groups=reader.groups if foreign else None,
+        cwd="/",
+        env=environment,
+        capture_output=True,
+        timeout=limit,
+        check=False,
+    )
 
 
 def user_name(uid: int) -> str:

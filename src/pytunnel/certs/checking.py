@@ -17,6 +17,7 @@ from pytunnel.certs.findings import Finding, Level
 from pytunnel.tls.credentials import (
     check_dates,
     check_key,
+    days_left,
     describe_name,
     describe_subject,
     expiry_date,
@@ -40,7 +41,8 @@ from pytunnel.tls.trust import find_refusal
 from pytunnel.tls.verification import explain
 
 _NOT_YET_VALID, _EXPIRED = 9, 10  # X509_V_ERR_*: what check_dates says with the date
-_SOON = 30  # days: time enough to renew the certificates of a cluster without haste
+SOON = 30
+"""Days before its end in which a certificate is warned of: enough to renew those of a cluster without haste."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +160,8 @@ def _date_mistakes(subject: Subject, own: x509.Certificate, now: datetime.dateti
     except CredentialsError as error:
         yield Level.FAULT, str(error)
         return
-    if _days_left(own, now) < _SOON:
-        yield Level.WARNING, f"it expires in {_days_left(own, now)} days, on {expiry_date(own)}; renew it"
+    if days_left(own, now) < SOON:
+        yield Level.WARNING, f"it expires in {days_left(own, now)} days, on {expiry_date(own)}; renew it"
 
 
 def _trust_mistakes(
@@ -233,18 +235,14 @@ def _ca_findings(path: Path, trusted: Sequence[x509.Certificate], now: datetime.
         except CredentialsError as error:
             yield Finding(Level.WARNING, place, str(error))
         else:
-            days = _days_left(certificate, now)
-            if days < _SOON:
+            days = days_left(certificate, now)
+            if days < SOON:
                 name = describe_subject(certificate)
                 yield Finding(Level.WARNING, place, f"{name} expires in {days} days, on {expiry_date(certificate)}")
-
-
-def _days_left(certificate: x509.Certificate, now: datetime.datetime) -> int:
-    return (certificate.not_valid_after_utc - now).days
 
 
 def _summary(subject: Subject, own: x509.Certificate, now: datetime.datetime) -> str:
     issuer = "self-signed" if own.subject == own.issuer else f"from {describe_name(own.issuer)}"
     key = "its key fits" if subject.key is not None or holds_key(subject.path) else "its key was not checked (--key)"
-    left = f"valid until {expiry_date(own)} ({_days_left(own, now)} days)"
+    left = f"valid until {expiry_date(own)} ({days_left(own, now)} days)"
     return f"{presented_names(own)}; {issuer}; {left}; {key}"

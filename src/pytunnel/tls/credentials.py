@@ -71,7 +71,7 @@ def load_credentials(settings: TlsSettings, *, now: datetime.datetime | None = N
         key,
         trusted=_read_trusted(settings),
         warnings=key_warnings(key_file),
-        revoked=_read_revoked(settings.revoked),
+        revoked=read_revoked(settings.revoked),
         pinned=_read_pinned(settings),
     )
 
@@ -91,6 +91,11 @@ def describe_name(name: x509.Name) -> str:
 def expiry_date(certificate: x509.Certificate) -> str:
     """The last day of a certificate's validity, as YYYY-MM-DD (UTC)."""
     return certificate.not_valid_after_utc.date().isoformat()
+
+
+def days_left(certificate: x509.Certificate, now: datetime.datetime) -> int:
+    """Whole days until the certificate expires; negative afterwards."""
+    return (certificate.not_valid_after_utc - now).days
 
 
 def _read_trusted(settings: TlsSettings) -> tuple[x509.Certificate, ...]:
@@ -117,8 +122,11 @@ def _read_pinned(settings: TlsSettings) -> x509.Certificate | None:
     return read_certificates(settings.peer_certificate, "peer's certificate file")[0]
 
 
-def _read_revoked(places: Iterable[Path]) -> tuple[x509.CertificateRevocationList, ...]:
-    """The CRLs of files and directories; a place without any is an error, because then nobody could be revoked."""
+def read_revoked(places: Iterable[Path]) -> tuple[x509.CertificateRevocationList, ...]:
+    """The CRLs of files and directories; raises CredentialsError.
+
+    A place without any is an error, because then nobody could be revoked.
+    """
     found: list[x509.CertificateRevocationList] = []
     for place in places:
         blocks = [block for path in _files_of(place, _CRL) for block in _CRL_BLOCK.findall(_read_file(path, _CRL))]

@@ -141,7 +141,7 @@ def _make_courier(target: TcpEndpoint, context: SSL.Context, progress: Progress)
         return await places.dial(target, SocketOptions())
 
     tunnel = Tunnel(dial, str(target), Limits(), client=client, observe=_ignore)
-    return Courier(tunnel, str(target), None, progress.observe)
+    return Courier(tunnel, str(target), None, progress)
 
 
 def _ignore(_: Connection) -> None:

@@ -51,7 +51,7 @@ def test_the_secret_is_in_the_environment_and_in_no_argument() -> None:
 
 def test_rsync_variables_of_the_server_change_nothing() -> None:
     environment = {"RSYNC_RSH": "evil", "RSYNC_PROXY": "evil:1", "PATH": "/bin"}
-    assert rsync.client_environment(environment, None) == {"PATH": "/bin"}
+    assert rsync.client_environment(environment, None) == {"PATH": "/bin", "RSYNC_PASSWORD": ""}
 
 
 def test_a_sets_directories_are_never_deleted() -> None:

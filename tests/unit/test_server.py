@@ -14,13 +14,13 @@ from pytunnel.sst.errors import SstError
 
 SRC = Path(__file__).parents[2] / "src"
 WATCH = """
-import sys, trio
+import os, sys, trio
 sys.path.insert(0, sys.argv[1])
 from pytunnel.errors import PytunnelError
 from pytunnel.sst import server
 print("watching", flush=True)
 try:
-    trio.run(server.watch, None)
+    trio.run(server.watch, os.getpid())
 except* PytunnelError as group:
     print(group.exceptions, file=sys.stderr)
 """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
@@ -13,6 +12,7 @@ import trio
 from pytunnel.relay import Traffic
 from pytunnel.sst import rsync
 from pytunnel.sst.errors import ExitCode, SstError
+from pytunnel.sst.progress import Progress
 from pytunnel.tunnel import Connection, Tunnel
 
 _CLOSING = 15.0  # seconds that the tunnel has to say good-bye after rsync has ended
@@ -20,12 +20,12 @@ _CLOSING = 15.0  # seconds that the tunnel has to say good-bye after rsync has e
 
 @dataclass(frozen=True, slots=True)
 class Courier:
-    """Runs rsync towards one joiner at `place`. `observe` is shown each connection that carries data."""
+    """Runs rsync towards one joiner at `place`; `progress` is shown each connection that carries data."""
 
     tunnel: Tunnel
     place: str
     secret: rsync.Secret | None
-    observe: Callable[[Connection], None]
+    progress: Progress
 
     async def list_modules(self) -> frozenset[str]:
         """What the joiner's rsync offers; raises SstError when it can't be reached or isn't trusted."""
@@ -33,10 +33,15 @@ class Courier:
         listing = await self._run(["joiner::"], b"", connection)
         return rsync.parse_module_list(listing.decode(errors="replace"))
 
+    async def check_access(self, module: str) -> None:
+        """Find out whether the joiner lets us in; raises SstError."""
+        connection = Connection("rsync", self.place, Traffic())
+        await self._run(rsync.list_arguments(self.target(module)), b"", connection)
+
     async def send(self, arguments: list[str], stdin: bytes = b"") -> None:
         """One rsync run; raises SstError unless everything arrived."""
         connection = Connection("rsync", self.place, Traffic())
-        self.observe(connection)
+        self.progress.observe(connection)
         await self._run(arguments, stdin, connection)
 
     def target(self, module: str, path: str = "") -> str:
@@ -83,7 +88,8 @@ class Courier:
     def _failure(self, done: subprocess.CompletedProcess[bytes], connection: Connection) -> SstError:
         """Why it failed: the tunnel's reason comes first, rsync only sees a connection that ends."""
         if connection.failure is not None:
-            return SstError(connection.failure, exit_code=ExitCode.BROKEN_OFF)
+            broken = "the transfer broke off: " if self.progress.moved else ""
+            return SstError(f"{broken}{connection.failure}", exit_code=ExitCode.BROKEN_OFF)
         words = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
         said = [line for line in words if line and not line.startswith("rsync error:")]
         return rsync.failure(done.returncode, (said or words or [""])[0])

@@ -52,6 +52,11 @@ class _Donation:
     def module(self) -> str:
         return self.setup.method.module
 
+    @property
+    def plan_module(self) -> str:
+        """Offered only by a joiner of ours."""
+        return self.module + rsync.PLAN_SUFFIX
+
     def module_of(self, files: FileSet) -> str:
         """The set's own module; an old joiner has only some of them, and gets the files into its datadir."""
         name = self.module + files.suffix
@@ -72,6 +77,8 @@ async def donate(setup: Setup) -> None:
                     exit_code=ExitCode.PROTOCOL,
                 )
             donation = _Donation(setup, courier, modules, private, progress)
+            if donation.plan_module in modules:
+                await courier.check_access(donation.plan_module)  # before the server stops for the flush
             if request.bypass:
                 await _bypass(donation)
                 return
@@ -93,7 +100,7 @@ async def _make_courier(setup: Setup, progress: Progress) -> Courier:
         return await places.dial(target, setup.settings.sockets)
 
     tunnel = Tunnel(dial, str(target), limits, client=client, observe=_note)
-    return Courier(tunnel, str(target), setup.request.secret, progress.observe)
+    return Courier(tunnel, str(target), setup.request.secret, progress)
 
 
 def _note(connection: Connection) -> None:
@@ -182,10 +189,9 @@ def _pack_binlogs(donation: _Donation) -> Path | None:
 async def _announce(donation: _Donation, total: Amount) -> None:
     """Tell a joiner that wants to know how much will come; it is for its log alone."""
     log.info("snapshot of %d files, %d bytes", total.files, total.bytes)
-    module = donation.module + rsync.PLAN_SUFFIX
-    if module in donation.modules:
+    if donation.plan_module in donation.modules:
         plan = workplace.write_private(donation.private / PLAN_FILE, format_plan(total))
-        await donation.courier.send(rsync.file_arguments(plan, donation.courier.target(module, PLAN_FILE)))
+        await donation.courier.send(rsync.file_arguments(plan, donation.courier.target(donation.plan_module, PLAN_FILE)))
 
 
 async def _send_files(donation: _Donation, entries: list[Entry]) -> None:

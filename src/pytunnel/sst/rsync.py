@@ -25,7 +25,7 @@ _IDLE_LIMIT = 300  # seconds without a byte, then rsync's daemon gives up
 _SAID = {
     2: "the two rsync versions can't talk to each other; install the same one on both nodes",
     3: "a directory that should be transferred is not there",
-    5: "the joiner's rsync did not let us in",
+    5: "the joiner's rsync did not let us in: does this donor know the secret of the transfer?",
     10: "the connection failed",
     11: "a file could not be written or read: is the disk full, or a permission missing?",
     12: "the rsync protocol broke: the connection was cut, or the other node's rsync is of another kind",
@@ -98,8 +98,7 @@ def client_command(control: int, *arguments: str) -> list[str]:
 def client_environment(environment: Mapping[str, str], secret: Secret | None) -> dict[str, str]:
     """rsync's environment: nothing of ours may change its meaning, the secret is in no argument."""
     clean = {name: value for name, value in environment.items() if not name.startswith("RSYNC_")}
-    if secret is not None:
-        clean["RSYNC_PASSWORD"] = secret.password
+    clean["RSYNC_PASSWORD"] = secret.password if secret is not None else ""  # without it, rsync would ask for one
     return clean
 
 
@@ -150,6 +149,11 @@ def set_arguments(directory: Path, files: FileSet, target: str) -> list[str]:
         f"{directory}/",
         target,
     ]
+
+
+def list_arguments(target: str) -> list[str]:
+    """List a module, to find out whether we are let in."""
+    return ["--list-only", target]
 
 
 def file_arguments(file: Path, target: str) -> list[str]:

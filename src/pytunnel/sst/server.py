@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import trio
 
 from pytunnel.sst.errors import ExitCode, SstError
+
+_SHELLS = ("sh", "dash", "bash", "busybox", "ksh", "zsh")
 
 
 def say(line: str) -> None:
@@ -23,15 +27,37 @@ def say(line: str) -> None:
         raise _gone() from error
 
 
-async def watch(parent: int | None) -> None:
+def close_inherited_descriptors() -> None:
+    """Close all but standard input, output and error.
+
+    MariaDB leaks its own end of our pipes into us; while we hold it, the pipe never tells that the server has gone.
+    """
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        if descriptor > 2:
+            with suppress(OSError):  # the one that the listing itself had open
+                os.close(descriptor)
+
+
+def find_server() -> int:
+    """The process that runs us: our parent, or the parent of the shell that it took for it (`sh -c`)."""
+    parent = os.getppid()
+    try:
+        program = Path(f"/proc/{parent}/exe").readlink().name
+        status = Path(f"/proc/{parent}/stat").read_text()
+    except OSError:
+        return parent
+    grandparent = int(status.rpartition(")")[2].split()[1])  # proc(5): the fourth field, after the name in brackets
+    return grandparent if program in _SHELLS else parent
+
+
+async def watch(server: int) -> None:
     """Return never; raise SstError as soon as the server has ended or has closed our standard output.
 
-    `parent` is the server's process id where it was told. A server that died can't take the data any more, and one
-    that closed the pipe has cancelled the transfer.
+    `server` is its process id. A server that died can't take the data any more, and a new one might already write to
+    the same files; one that closed the pipe has cancelled the transfer.
     """
     async with trio.open_nursery() as nursery:
-        if parent is not None:
-            nursery.start_soon(_until_process_ends, parent)
+        nursery.start_soon(_until_process_ends, server)
         if stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
             nursery.start_soon(_until_reader_closes, sys.stdout.fileno())
         nursery.start_soon(trio.sleep_forever)

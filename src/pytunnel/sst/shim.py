@@ -42,6 +42,7 @@ It is configured in the server's option files:
 
 def main() -> None:
     """Entry point of `wsrep_sst_rsync_tunnel` and `wsrep_sst_secure_rsync`; the program's name is the method."""
+    server.close_inherited_descriptors()
     sys.exit(run(sys.argv[1:], method_of(Path(sys.argv[0]).name)))
 
 
@@ -71,7 +72,7 @@ async def _serve(request: Request, method: Method) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_fail_on, signals)
-            nursery.start_soon(server.watch, request.parent)
+            nursery.start_soon(server.watch, request.parent or server.find_server())
             await _role(request)(await setup.prepare(request, method))
             nursery.cancel_scope.cancel()
 

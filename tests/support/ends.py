@@ -1,0 +1,58 @@
+"""Two ends with certificates of their own, and real tunnels between them that live as long as a test."""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from lab.certificates import self_signed
+from pytunnel.tls.settings import TlsSettings
+from tests.support.credentials import settings_of
+from tests.support.tunnels import Program, tunnel
+
+NODE1, NODE2 = "node1.my.cluster", "node2.my.cluster"
+EXPECT_NODE2 = ("--peer-name", NODE2)
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The credentials of node1, which connects, and of node2, which listens; `cleanup` ends the tunnels."""
+
+    node1: TlsSettings
+    node2: TlsSettings
+    cleanup: ExitStack
+
+    @classmethod
+    def make(cls, folder: Path, cleanup: ExitStack) -> Ends:
+        """Two self-signed certificates that trust each other, in files of `folder`."""
+        one, two = self_signed(NODE1), self_signed(NODE2)
+        return cls(
+            settings_of(folder / "node1", one, [one, two]), settings_of(folder / "node2", two, [one, two]), cleanup
+        )
+
+    def listen(
+        self, target: str, *options: str, source: str = "127.0.0.1:0", stdout: int | IO[bytes] = subprocess.DEVNULL
+    ) -> Program:
+        """A running `pytunnel listen` of node2."""
+        return self.cleanup.enter_context(tunnel("listen", self.node2, source, target, *options, stdout=stdout))
+
+    def connect(
+        self,
+        target: str,
+        *options: str,
+        source: str = "127.0.0.1:0",
+        stdin: int | IO[bytes] = subprocess.DEVNULL,
+        stdout: int | IO[bytes] = subprocess.DEVNULL,
+    ) -> Program:
+        """A running `pytunnel connect` of node1, which expects node2."""
+        words = (*EXPECT_NODE2, *options)
+        return self.cleanup.enter_context(
+            tunnel("connect", self.node1, source, target, *words, stdin=stdin, stdout=stdout)
+        )
+
+    def between(self, target: str) -> int:
+        """The port of a `connect` that leads to a `listen` that leads to `target`."""
+        return self.connect(f"127.0.0.1:{self.listen(target).port}").port

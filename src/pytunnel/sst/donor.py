@@ -191,7 +191,8 @@ async def _announce(donation: _Donation, total: Amount) -> None:
     log.info("snapshot of %d files, %d bytes", total.files, total.bytes)
     if donation.plan_module in donation.modules:
         plan = workplace.write_private(donation.private / PLAN_FILE, format_plan(total))
-        await donation.courier.send(rsync.file_arguments(plan, donation.courier.target(donation.plan_module, PLAN_FILE)))
+        target = donation.courier.target(donation.plan_module, PLAN_FILE)
+        await donation.courier.send(rsync.file_arguments(plan, target))
 
 
 async def _send_files(donation: _Donation, entries: list[Entry]) -> None:

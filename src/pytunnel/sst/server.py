@@ -32,10 +32,10 @@ def close_inherited_descriptors() -> None:
 
     MariaDB leaks its own end of our pipes into us; while we hold it, the pipe never tells that the server has gone.
     """
-    for descriptor in map(int, os.listdir("/proc/self/fd")):
-        if descriptor > 2:
+    for entry in list(Path("/proc/self/fd").iterdir()):
+        if int(entry.name) > 2:
             with suppress(OSError):  # the one that the listing itself had open
-                os.close(descriptor)
+                os.close(int(entry.name))
 
 
 def find_server() -> int:

@@ -102,6 +102,12 @@ def test_the_example_of_a_configuration_file_is_understood(tmp_path: Path) -> No
     assert plan.limits.idle == 600
 
 
+@pytest.mark.parametrize("name", ["self-signed", "no-verification", "ca"])
+def test_the_files_in_conf_are_the_readmes(name: str) -> None:
+    text = (ROOT / "conf" / f"{name}.cnf").read_text()
+    assert text.endswith(example(README, name))
+
+
 def test_the_readme_opens_with_the_two_commands() -> None:
     commands = re.findall(r"^ {4}(make \w+)", README, re.MULTILINE)
     assert commands[:2] == ["make demo", "make test"]

@@ -63,7 +63,8 @@ class Files:
 @contextmanager
 def joining(files: Files, host: Host) -> Iterator[Node]:
     """A fresh node on the host, with the host's files as they are now."""
-    with Node(files.cluster.site, files.cluster.name, "joiner", NodeSettings(host=host, sst=files.options(host))) as node:
+    settings = NodeSettings(host=host, sst=files.options(host))
+    with Node(files.cluster.site, files.cluster.name, "joiner", settings) as node:
         yield node
 
 

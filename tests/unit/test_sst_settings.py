@@ -165,6 +165,16 @@ def test_without_verification_no_ca_is_needed() -> None:
     assert not read_settings(sst, choose(sst)).tls.verify
 
 
+def test_an_old_donor_is_never_admitted_without_verification() -> None:
+    error = refusal(group("tcert=/c", "sockopt=verify=0", "legacy-donor=1"))
+    assert "would together let anyone on the network write into the datadir" in str(error)
+
+
+def test_ssl_mode_and_verify_must_not_contradict_each_other() -> None:
+    sst = group("tcert=/c", "tca=/a", "ssl-mode=VERIFY_IDENTITY", "sockopt=verify=0")
+    assert "contradict each other" in str(refusal(sst))
+
+
 def test_other_settings_have_defaults() -> None:
     assert (settings().streams, settings().legacy_donor) == (4, False)
 

@@ -46,12 +46,14 @@ def read_settings(sst: OptionGroup, files: TlsFiles) -> SstSettings:
         sockets = apply_to_sockets(words, SocketOptions())
     except SockoptError as error:
         raise _refused_sockopt(error) from error
+    legacy_donor = _legacy_donor(sst)
+    _check_together(sst, words, tls, legacy_donor)
     return SstSettings(
         tls=_checked(tls),
         sockets=sockets,
         name_rule=files.name_rule,
         source=files.source,
-        legacy_donor=_legacy_donor(sst),
+        legacy_donor=legacy_donor,
         streams=_streams(sst),
         warnings=words.notes,
     )
@@ -105,6 +107,22 @@ def _apply_mode(sst: OptionGroup, tls: TlsSettings) -> TlsSettings:
         )
     verify, verify_name = _MODES[mode]
     return replace(tls, verify=verify, verify_name=verify_name)
+
+
+def _check_together(sst: OptionGroup, words: SockOpt, tls: TlsSettings, legacy_donor: bool) -> None:
+    """Refuse settings that are possible each by itself, but not together."""
+    if "ssl-mode" in sst and words.verify is not None and words.verify != _apply_mode(sst, tls).verify:
+        raise SstError(
+            f"ssl-mode={sst.get('ssl-mode')} and verify={int(words.verify)} of sockopt in [sst] contradict each other; "
+            "remove one of them",
+            exit_code=ExitCode.BAD_SETTING,
+        )
+    if legacy_donor and not tls.verify:
+        raise SstError(
+            "legacy-donor=1 and no verification (verify=0, ssl-mode=REQUIRED) in [sst] would together let anyone on "
+            "the network write into the datadir; set tca for the time of the upgrade, or remove legacy-donor",
+            exit_code=ExitCode.BAD_SETTING,
+        )
 
 
 def _checked(tls: TlsSettings) -> TlsSettings:

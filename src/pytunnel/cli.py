@@ -14,6 +14,7 @@ import trio
 from pytunnel import __version__, logs
 from pytunnel.cli_certs import add_certs
 from pytunnel.cli_command import CommandParser, Commands, add_command
+from pytunnel.cli_doctor import add_doctor
 from pytunnel.configuration import OPTIONS, ConfigurationError, make_plan, read_options
 from pytunnel.errors import PytunnelError
 from pytunnel.tls.context import Side
@@ -84,6 +85,7 @@ def _parser() -> CommandParser:
     _add_tunnel(commands, "listen", "accept TLS at FROM, carry it in plain to TO", _LISTEN_EXAMPLES, _run_listen)
     _add_tunnel(commands, "connect", "accept plain at FROM, carry it in TLS to TO", _CONNECT_EXAMPLES, _run_connect)
     add_certs(commands)
+    add_doctor(commands)
     demo = add_command(commands, "demo", "show a transfer of a directory between two ends here", _DEMO_EXAMPLES)
     demo.add_argument("--size", metavar="MB", type=int, default=200, help="megabytes to transfer (default 200)")
     demo.set_defaults(run=_run_demo)

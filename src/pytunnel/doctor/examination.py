@@ -1,0 +1,238 @@
+"""The examination: every check, in the order in which a person would look.
+
+Nothing is changed, and nothing listens for longer than a moment.
+"""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from cryptography import x509
+
+from pytunnel.certs.findings import Level
+from pytunnel.doctor import channels, cluster, files, keyring, keys, names, programs
+from pytunnel.doctor.certificates import Use, examine_certificates, in_datadir, merge, server_uses
+from pytunnel.doctor.findings import Finding, fault, from_error, from_sentence
+from pytunnel.doctor.node import Node, OptionFiles, read_node
+from pytunnel.doctor.peer import examine_peer
+from pytunnel.doctor.port import examine_port
+from pytunnel.sst.address import Address
+from pytunnel.sst.directories import find_layout
+from pytunnel.sst.errors import SstError
+from pytunnel.sst.method import RSYNC_TUNNEL, Method
+from pytunnel.sst.request import Role
+from pytunnel.sst.settings import SstSettings, read_settings, refused_values
+from pytunnel.sst.setup import files_of
+from pytunnel.tls.context import make_context
+from pytunnel.tls.credentials import load_credentials
+from pytunnel.tls.errors import TlsError
+from pytunnel.transport.options import SocketOptions
+
+SETTINGS = "SST settings"
+
+_BY_RSYNC = ("rsync", "rsync_wan")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked. `user` None is the one that the option files name; `peer` is a node to shake hands with."""
+
+    named: OptionFiles = field(default_factory=OptionFiles)
+    roles: tuple[Role, ...] = (Role.JOINER, Role.DONOR)
+    user: str | None = None
+    peer: Address | None = None
+
+
+async def examine(question: Question) -> list[Finding]:
+    """Every finding about this node. Raises CertsError for a user that can't be used."""
+    try:
+        node = await read_node(question.named, question.user)
+    except SstError as error:
+        return [from_error(files.OPTION_FILES, error)]
+    named = (question.named.defaults_file, question.named.defaults_extra_file)
+    settings, refused = read_roles(node, question.roles)
+    found = [
+        *files.examine_option_files(named, node.sst.warnings, node.account),
+        node.user_finding,
+        *await _examine_cluster(node, settings),
+        *_examine_channels(node),
+        *_examine_settings(node, settings),
+        *refused,
+        *_examine_files(node, settings),
+        *await _examine_name(node, settings),
+        *_examine_programs(node),
+        *_examine_directories(node),
+        *_examine_keyring(node),
+    ]
+    if question.peer is not None:
+        found += await _examine_peer(node, question.peer)
+    return list(dict.fromkeys(found))
+
+
+Settings = dict[Role, SstSettings]
+
+
+def read_roles(node: Node, roles: Sequence[Role]) -> tuple[Settings, list[Finding]]:
+    """The settings of each role, where our method is used, and the faults of those roles that have none."""
+    settings: Settings = {}
+    refused: list[Finding] = []
+    for role in roles if node.method is not None else ():
+        try:
+            settings[role] = _read_settings(node, node.method or RSYNC_TUNNEL, role)
+        except SstError as error:
+            if str(error) not in map(str, refused_values(node.sst)):  # those are reported as keys
+                refused.append(from_error(SETTINGS, error))
+    return settings, refused
+
+
+def _read_settings(node: Node, method: Method, role: Role) -> SstSettings:
+    settings = read_settings(node.sst, files_of(node.call(role), method, node.sst, node.mysqld))
+    return replace(settings, tls=in_datadir(settings.tls, node.datadir))
+
+
+async def _examine_cluster(node: Node, settings: Settings) -> list[Finding]:
+    found = cluster.examine_membership(node.mysqld, node.version)
+    others = cluster.members(node.mysqld)
+    try:
+        announced = cluster.find_announced(node.mysqld)
+    except SstError as error:
+        return [*found, from_error(cluster.ADDRESS, error)]
+    found.append(cluster.check_announced(announced, others))
+    if announced is not None:
+        found.append(await names.examine_dns(announced, one_host=cluster.is_one_host(others)))
+        joiner = settings.get(Role.JOINER)
+        sockets = joiner.sockets if joiner is not None else SocketOptions()
+        if joiner is not None or node.method is None:
+            found.append(await examine_port(announced.address, sockets, node.datadir, node.running))
+    return found
+
+
+def _examine_channels(node: Node) -> list[Finding]:
+    stunnel = shutil.which("stunnel", path=node.search.path)
+    return [
+        channels.check_client_channel(node.mysqld, node.version),
+        channels.check_replication_channel(node.mysqld),
+        channels.check_ist_channel(node.mysqld),
+        channels.check_sst_channel(node.method_name, node.sst, node.mysqld, has_stunnel=stunnel is not None),
+    ]
+
+
+def _examine_settings(node: Node, settings: Settings) -> list[Finding]:
+    found = keys.check_keys(node.sst, node.mysqld) if node.method is not None else []
+    for role, chosen in settings.items():
+        found.append(keys.check_verification(chosen))
+        if role is Role.JOINER:
+            found += keys.check_legacy_donor(chosen)
+        found += [from_sentence(keys.KEYS, Level.WARNING, note) for note in chosen.warnings]
+    return found
+
+
+def _examine_files(node: Node, settings: Settings) -> list[Finding]:
+    found: list[Finding] = []
+    now = datetime.datetime.now(datetime.UTC)
+    for use in merge(_uses(node, settings)):
+        named = files.files_of(use.tls)
+        here = files.examine_files(f"{use.title} files", named, node.account)
+        if not any(files.hidden_from_us(file.path) for file in named):
+            here += examine_certificates(use, now)
+            if use.tls in [chosen.tls for chosen in settings.values()]:
+                here += _try_out(use, here)
+        found += here
+    return found
+
+
+def _uses(node: Node, settings: Settings) -> list[Use]:
+    uses = [replace(use, tls=in_datadir(use.tls, node.datadir)) for use in server_uses(node.mysqld)]
+    same = len({chosen.tls for chosen in settings.values()}) == 1
+    for role, chosen in settings.items():
+        judged = chosen.tls.verify and chosen.tls.peer_certificate is None
+        uses.append(Use("SST" if same else f"SST {role.value}", chosen.tls, judged))
+    return list(dict.fromkeys(uses))
+
+
+def _try_out(use: Use, told: Sequence[Finding]) -> list[Finding]:
+    """Let OpenSSL have it all, as a transfer would; what the files alone are at fault for is told already."""
+    try:
+        make_context(use.tls, load_credentials(use.tls))
+    except TlsError as error:
+        return [] if any(finding.level is Level.FAULT for finding in told) else [from_error(f"{use.title} TLS", error)]
+    return []
+
+
+async def _examine_name(node: Node, settings: Settings) -> list[Finding]:
+    joiner = settings.get(Role.JOINER)
+    own = _own_certificate(joiner)
+    try:
+        announced = cluster.find_announced(node.mysqld)
+    except SstError:
+        return []  # told with the cluster
+    if joiner is None or own is None or announced is None:
+        return []
+    return [await names.examine_name(announced, joiner, own)]
+
+
+def _own_certificate(settings: SstSettings | None) -> x509.Certificate | None:
+    if settings is None:
+        return None
+    try:
+        return load_credentials(settings.tls).certificate
+    except TlsError:
+        return None  # told with the files
+
+
+def _examine_programs(node: Node) -> list[Finding]:
+    found = []
+    if node.method is not None or node.method_name in _BY_RSYNC:
+        found.append(programs.examine_rsync(node.search))
+    if node.method is not None:
+        found.append(programs.examine_option_reader(node.search))
+    if node.method_name != "skip":
+        found.append(programs.examine_method(node.method_name, node.search, node.account))
+    return found
+
+
+def _examine_directories(node: Node) -> list[Finding]:
+    try:
+        layout = find_layout(node.request, node.mysqld, node.sst)
+    except SstError as error:
+        return [from_error(keys.KEYS, error)]
+    named = [
+        files.NamedDirectory(layout.datadir, "datadir"),
+        files.NamedDirectory(layout.data, "innodb-data-home-dir"),
+        files.NamedDirectory(layout.redo, "innodb-log-group-home-dir"),
+        files.NamedDirectory(layout.undo, "innodb-undo-directory"),
+        files.NamedDirectory(layout.aria, "aria-log-dir-path"),
+    ]
+    if layout.binlog is not None:
+        named.append(files.NamedDirectory(layout.binlog.base.parent, "log-bin's directory"))
+    tmpdir = node.mysqld.get("tmpdir")
+    if tmpdir:
+        named.append(files.NamedDirectory(node.datadir / tmpdir.split(":")[0], "tmpdir"))
+    return files.examine_directories(named, node.account)
+
+
+def _examine_keyring(node: Node) -> list[Finding]:
+    if node.method is None and node.method_name not in _BY_RSYNC:
+        return []
+    found = keyring.check_keyring(node.mysqld)
+    for path in keyring.key_files(node.mysqld):
+        file = files.NamedFile(node.datadir / path, private=True)
+        if not file.path.exists() and not files.hidden_from_us(file.path):
+            advice = "copy it from another node, or correct the option"
+            found.append(fault(keyring.KEYRING, f"{file.path} does not exist", advice))
+        told = files.examine_files(keyring.KEYRING, [file], node.account)
+        found += [finding for finding in told if finding.level is not Level.OK]
+    return found
+
+
+async def _examine_peer(node: Node, peer: Address) -> list[Finding]:
+    """We dial, so we are the donor."""
+    try:
+        settings = _read_settings(node, node.method or RSYNC_TUNNEL, Role.DONOR)
+        credentials = load_credentials(settings.tls)
+    except (SstError, TlsError) as error:
+        return [from_error("peer", error)]
+    return await examine_peer(peer, settings, credentials)

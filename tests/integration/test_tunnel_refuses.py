@@ -73,7 +73,7 @@ def ended(connection: socket.socket) -> bool:
 
 @pytest.mark.parametrize(
     "said",
-    [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\0" * 5000, b"\x16\x03\x01\x40\x00" + b"\1" * 0x4000, b"SSH-2.0-x\r\n"],
+    [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\0" * 5000, b"\x16\x03\x01\x10\x00" + b"\xff" * 0x1000, b"SSH-2.0-x\r\n"],
     ids=["HTTP", "zeros", "a record of nonsense", "SSH"],
 )
 def test_garbage_ends_that_connection_alone(busy: Busy, said: bytes) -> None:
@@ -81,7 +81,7 @@ def test_garbage_ends_that_connection_alone(busy: Busy, said: bytes) -> None:
         connection.sendall(said)
         place = address_of(connection)
         assert ended(connection)
-    busy.newest_warning(f"{place} does not speak TLS here")
+    busy.newest_warning(f"{place} does not speak TLS here|the TLS connection with {place} failed: unexpected message")
     assert busy.goes_on()
 
 

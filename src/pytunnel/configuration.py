@@ -6,6 +6,7 @@ An option's one name serves all three: `--peer-name`, PYTUNNEL_PEER_NAME, `peer-
 from __future__ import annotations
 
 import math
+import socket
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -56,6 +57,16 @@ class TunnelPlan:
     sockets: SocketOptions
     limits: Limits
     notes: tuple[str, ...] = ()
+
+    @property
+    def accepting(self) -> SocketOptions:
+        """Socket options where connections are accepted."""
+        return self.sockets if self.side is Side.SERVER else _of_plain_side(self.sockets)
+
+    @property
+    def dialling(self) -> SocketOptions:
+        """Socket options where they are carried to."""
+        return self.sockets if self.side is Side.CLIENT else _of_plain_side(self.sockets)
 
     @property
     def carries_one_connection(self) -> bool:
@@ -188,6 +199,11 @@ def _tls_settings(options: Mapping[str, Value], words: SockOpt) -> TlsSettings:
 def _socket_options(options: Mapping[str, Value]) -> SocketOptions:
     default = SocketOptions()
     return replace(default, connect_timeout=_number(options, "connect-timeout", default.connect_timeout))
+
+
+def _of_plain_side(sockets: SocketOptions) -> SocketOptions:
+    """Address and family belong to the side that is TLS: `bind=` must not move a plain port to another network."""
+    return replace(sockets, bind_host=None, bind_port=None, family=socket.AF_UNSPEC)
 
 
 def _limits(options: Mapping[str, Value]) -> Limits:

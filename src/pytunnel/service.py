@@ -34,7 +34,7 @@ async def run(plan: TunnelPlan) -> int:
     context = make_context(plan.tls, credentials)
     tunnel = await _make_tunnel(plan, context)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        listeners = await places.open_listeners(plan.source, plan.sockets)
+        listeners = await places.open_listeners(plan.source, plan.accepting)
         _log_set_up(plan, credentials, listeners)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_drain_on, signals, tunnel, nursery.cancel_scope)
@@ -46,7 +46,7 @@ async def run(plan: TunnelPlan) -> int:
 
 async def _make_tunnel(plan: TunnelPlan, context: SSL.Context) -> Tunnel:
     async def dial() -> Stream:
-        return await places.dial(plan.target, plan.sockets)
+        return await places.dial(plan.target, plan.dialling)
 
     client, server = None, None
     if plan.side is Side.CLIENT:

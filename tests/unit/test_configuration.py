@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from socket import AF_INET, AF_UNSPEC
 
 import pytest
 from hypothesis import given
@@ -248,6 +250,15 @@ def test_every_option_has_its_place_in_the_plan() -> None:
 def test_words_of_socat_go_before_the_options() -> None:
     made = plan(cert="/a.pem", ca="/ca.pem", sockopt="cert=/b.pem,connect-timeout=3", connect_timeout=9.0)
     assert (made.tls.certificate, made.tls.ca, made.sockets.connect_timeout) == (Path("/b.pem"), Path("/ca.pem"), 3.0)
+
+
+def test_an_address_in_socat_s_words_is_that_of_the_side_which_is_tls() -> None:
+    words = "bind=10.0.0.1:99,pf=ip4,keepalive,backlog=7,range=10.0.0.0/8"
+    listening, connecting = plan(sockopt=words), plan(Side.CLIENT, sockopt=words)
+    secured, in_plain = listening.sockets, replace(listening.sockets, bind_host=None, bind_port=None, family=AF_UNSPEC)
+    assert (secured.bind_host, secured.bind_port, secured.family) == ("10.0.0.1", 99, AF_INET)
+    assert (listening.accepting, listening.dialling) == (secured, in_plain)
+    assert (connecting.accepting, connecting.dialling) == (in_plain, secured)
 
 
 def test_what_socat_s_words_do_otherwise_is_noted() -> None:

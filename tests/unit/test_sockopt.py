@@ -118,7 +118,18 @@ def test_words_about_sockets(text: str, options: SocketOptions) -> None:
 
 
 def test_what_a_text_does_not_say_stays_as_it_was() -> None:
-    settings = TlsSettings(Path("/a"), Path("/b"), Path("/ca"), False, ("n",), "HIGH", "1.3", "1.3", Path("/dh"), "s")
+    settings = TlsSettings(
+        certificate=Path("/a"),
+        key=Path("/b"),
+        ca=Path("/ca"),
+        verify=False,
+        peer_names=("n",),
+        ciphers="HIGH",
+        minimum="1.3",
+        maximum="1.3",
+        dh_parameters=Path("/dh"),
+        server_name="s",
+    )
     options = SocketOptions(socket.AF_INET, "h", 1, False, False, True, 1, 2, 3, 4, 5, 6.0, Retry(7, 8.0), 9, ())
     asked = parse_sockopt("nodelay")
     assert apply_to_tls(asked, settings) == settings

@@ -141,6 +141,11 @@ def test_credentials_and_words_that_cannot_be_used_end_with_their_own_code(
     assert said in refused(capsys, *argv)[1]
 
 
+def test_a_line_cannot_be_forged(capsys: pytest.CaptureFixture[str]) -> None:
+    _, line = refused(capsys, "listen", "--cert", "/nowhere\npytunnel: all is well", ":1", ":2")
+    assert "/nowhere\\npytunnel: all is well does not exist" in line
+
+
 def test_a_place_without_a_name_needs_one_for_the_peer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = settings_of(tmp_path / "node1", NODE1, [NODE1])
     code, line = refused(

@@ -319,6 +319,22 @@ async def test_the_reason_is_given_after_the_good_data_and_again() -> None:
             await reader.receive_some()
 
 
+@in_trio_without_waiting
+async def test_an_internal_error_of_the_peer_s_is_about_our_certificate_only_before_any_data(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    near, far = await connected()
+    await near.send_all(b"good")
+    assert await far.receive_some() == b"good"
+
+    def alert(*_: object) -> bytes:
+        raise SSL.Error([("SSL routines", "", "tlsv1 alert internal error")])
+
+    monkeypatch.setattr(SSL.Connection, "recv", alert)
+    with pytest.raises(TlsError, match="the TLS connection with the server failed: tlsv1 alert internal error"):
+        await far.receive_some()
+
+
 # What isn't TLS.
 
 

@@ -89,7 +89,9 @@ def find_announced(mysqld: OptionGroup) -> Announced | None:
 
 def check_announced(announced: Announced | None, cluster: tuple[str, ...]) -> Finding:
     """Can the other nodes of `cluster` reach what is announced?"""
-    advice = "set wsrep_node_address in [mysqld] to this node's name (or address) in the network of the cluster"
+    receive = "wsrep_sst_receive_address"
+    option = receive if announced is not None and announced.source == receive else "wsrep_node_address"
+    advice = f"set {option} in [mysqld] to this node's name (or address) in the network of the cluster"
     if announced is None:
         return warning(
             ADDRESS,

@@ -29,9 +29,10 @@ from pytunnel.sst.setup import files_of
 from pytunnel.tls.context import make_context
 from pytunnel.tls.credentials import load_credentials
 from pytunnel.tls.errors import TlsError
+from pytunnel.tls.settings import TlsSettings
 from pytunnel.transport.options import SocketOptions
 
-SETTINGS = "SST settings"
+SETTINGS, TLS = "SST settings", "SST TLS"
 
 _BY_RSYNC = ("rsync", "rsync_wan")
 
@@ -57,11 +58,12 @@ async def examine(question: Question) -> list[Finding]:
     found = [
         *files.examine_option_files(named, node.sst.warnings, node.account),
         node.user_finding,
-        *await _examine_cluster(node, settings),
+        *cluster.examine_membership(node.mysqld, node.version),
+        *await _examine_address(node, question.roles, settings),
         *_examine_channels(node),
         *_examine_settings(node, settings),
         *refused,
-        *_examine_files(node, settings),
+        *_examine_files(node, question.roles, settings),
         *await _examine_name(node, settings),
         *_examine_programs(node),
         *_examine_directories(node),
@@ -93,19 +95,18 @@ def _read_settings(node: Node, method: Method, role: Role) -> SstSettings:
     return replace(settings, tls=in_datadir(settings.tls, node.datadir))
 
 
-async def _examine_cluster(node: Node, settings: Settings) -> list[Finding]:
-    found = cluster.examine_membership(node.mysqld, node.version)
+async def _examine_address(node: Node, roles: Sequence[Role], settings: Settings) -> list[Finding]:
     others = cluster.members(node.mysqld)
     try:
         announced = cluster.find_announced(node.mysqld)
     except SstError as error:
-        return [*found, from_error(cluster.ADDRESS, error)]
-    found.append(cluster.check_announced(announced, others))
+        return [from_error(cluster.ADDRESS, error)]
+    found = [cluster.check_announced(announced, others)]
     if announced is not None:
         found.append(await names.examine_dns(announced, one_host=cluster.is_one_host(others)))
-        joiner = settings.get(Role.JOINER)
-        sockets = joiner.sockets if joiner is not None else SocketOptions()
-        if joiner is not None or node.method is None:
+        if Role.JOINER in roles:
+            joiner = settings.get(Role.JOINER)
+            sockets = joiner.sockets if joiner is not None else SocketOptions()
             found.append(await examine_port(announced.address, sockets, node.datadir, node.running))
     return found
 
@@ -130,35 +131,53 @@ def _examine_settings(node: Node, settings: Settings) -> list[Finding]:
     return found
 
 
-def _examine_files(node: Node, settings: Settings) -> list[Finding]:
+def _examine_files(node: Node, roles: Sequence[Role], settings: Settings) -> list[Finding]:
     found: list[Finding] = []
     now = datetime.datetime.now(datetime.UTC)
-    for use in merge(_uses(node, settings)):
+    for use in merge(_uses(node, roles, settings)):
         named = files.files_of(use.tls)
         here = files.examine_files(f"{use.title} files", named, node.account)
         if not any(files.hidden_from_us(file.path) for file in named):
             here += examine_certificates(use, now)
-            if use.tls in [chosen.tls for chosen in settings.values()]:
-                here += _try_out(use, here)
         found += here
+    for chosen in settings.values():
+        found += _try_out(chosen, found)
     return found
 
 
-def _uses(node: Node, settings: Settings) -> list[Use]:
+def _uses(node: Node, roles: Sequence[Role], settings: Settings) -> list[Use]:
+    """Every place that uses certificates; of a role whose settings are refused, what the files' own keys name."""
     uses = [replace(use, tls=in_datadir(use.tls, node.datadir)) for use in server_uses(node.mysqld)]
-    same = len({chosen.tls for chosen in settings.values()}) == 1
-    for role, chosen in settings.items():
-        judged = chosen.tls.verify and chosen.tls.peer_certificate is None
-        uses.append(Use("SST" if same else f"SST {role.value}", chosen.tls, judged))
+    tls = {role: settings[role].tls if role in settings else _named_files(node, role) for role in roles}
+    same = len(set(tls.values())) == 1
+    for role, chosen in tls.items():
+        if chosen.certificate is not None:
+            judged = chosen.verify and (chosen.ca is not None or chosen.ca_directory is not None)
+            uses.append(Use("SST" if same else f"SST {role.value}", chosen, judged))
     return list(dict.fromkeys(uses))
 
 
-def _try_out(use: Use, told: Sequence[Finding]) -> list[Finding]:
-    """Let OpenSSL have it all, as a transfer would; what the files alone are at fault for is told already."""
+def _named_files(node: Node, role: Role) -> TlsSettings:
+    """The files that a role's keys name, whatever else is wrong; the server's own methods have the same keys."""
+    if node.method is None and "tcert" not in node.sst and "ssl-cert" not in node.sst:
+        return TlsSettings()
     try:
-        make_context(use.tls, load_credentials(use.tls))
+        chosen = files_of(node.call(role), node.method or RSYNC_TUNNEL, node.sst, node.mysqld)
+        return in_datadir(chosen.tls, node.datadir)
+    except SstError:
+        return TlsSettings()
+
+
+def _try_out(settings: SstSettings, told: Sequence[Finding]) -> list[Finding]:
+    """Let OpenSSL have it all, as a transfer would; what the files are at fault for is told already."""
+    try:
+        credentials = load_credentials(settings.tls)
     except TlsError as error:
-        return [] if any(finding.level is Level.FAULT for finding in told) else [from_error(f"{use.title} TLS", error)]
+        return [] if any(finding.level is Level.FAULT for finding in told) else [from_error(TLS, error)]
+    try:
+        make_context(settings.tls, credentials)
+    except TlsError as error:
+        return [from_error(TLS, error)]
     return []
 
 

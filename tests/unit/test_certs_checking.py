@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import itertools
 import re
+import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,14 +15,19 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from OpenSSL import crypto
 
 from lab import certificates as lab
+from pytunnel import logs
 from pytunnel.certs.checking import Announced, Subject, check_ca, check_certificate
 from pytunnel.certs.findings import Finding, Level, worst
 from pytunnel.certs.making import Identity, Validity, issue, make_ca, make_key, make_self_signed, valid_for
 from pytunnel.certs.names import parse_names
+from pytunnel.certs.showing import describe_file
 from pytunnel.certs.storing import NewFile, write_files
+from pytunnel.tls.errors import CredentialsError
 from pytunnel.tls.identity import ExpectedPeer
 
 NOW = datetime.datetime.now(datetime.UTC)
@@ -352,3 +359,27 @@ def test_a_ca_file_that_is_not_there_is_a_fault_and_trusts_nobody(tmp_path: Path
     trusted, findings = check_ca(tmp_path / "none")
     assert trusted == []
     assert only(findings)[0] is Level.FAULT
+
+
+DER = NODE.certificate.public_bytes(serialization.Encoding.DER)
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, len(DER) - 1), st.integers(0, 255)), min_size=1, max_size=4))
+def test_whatever_is_in_a_certificate_s_place_there_is_an_answer(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]]
+) -> None:
+    content = bytearray(DER)
+    for place, value in changes:
+        content[place] = value
+    path = tmp_path_factory.mktemp("broken") / "node.crt"
+    path.write_text(ssl.DER_cert_to_PEM_cert(bytes(content)))
+    assert check_certificate(Subject(path, [CA.certificate]))
+    trusted, findings = check_ca(path)
+    assert findings
+    node = tmp_path_factory.mktemp("node") / "node.crt"
+    node.write_text(NODE.certificate_pem)
+    assert not trusted or check_certificate(Subject(node, trusted))
+    with suppress(CredentialsError):
+        assert all(line.isprintable() for line in map(logs.one_line, describe_file(path)))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 import trio
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given, settings
@@ -19,7 +19,7 @@ from OpenSSL import crypto
 from lab import certificates as lab
 from pytunnel.tls.context import make_context
 from pytunnel.tls.credentials import Credentials, PrivateKey
-from pytunnel.tls.errors import TlsError
+from pytunnel.tls.errors import CredentialsError, TlsError
 from pytunnel.tls.settings import TlsSettings
 from pytunnel.tls.trust import find_refusal
 from tests.support.handshakes import outcomes, stream_pair
@@ -191,3 +191,10 @@ def test_a_name_like_the_ca_s_is_judged_as_in_a_handshake(name: str, with_ca: bo
     own = make(name, Shape(), KEYS["P-256"], ca)
     trusted = [ca] if with_ca else [PEER_MADE]
     assert is_refused(own, [], trusted) == handshake_refuses(own, [], trusted)
+
+
+def test_a_trusted_certificate_that_openssl_can_t_read_is_told_by_its_serial_number() -> None:
+    readable = PEER.certificate.public_bytes(serialization.Encoding.DER)
+    broken = x509.load_der_x509_certificate(readable.replace(b"peer", b"\xffeer"))
+    with pytest.raises(CredentialsError, match=f"the serial number {PEER.certificate.serial_number:X}; take it out"):
+        find_refusal(PEER.certificate, [], [broken])

@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import crypto
 
+from pytunnel.tls.errors import CredentialsError
+
 _OK = 0
 # OpenSSL's numbers, X509_V_ERR_* of openssl/x509_vfy.h.
 _INVALID_PURPOSE = 26
@@ -52,9 +54,16 @@ def trust_only(
     """Make `trusted` the certificates that a chain may end in; with CRLs, none of `revoked` is accepted.
 
     With any CRL at all, a peer's issuer must have one: else a list that was forgotten would revoke nobody.
+    Raises CredentialsError for a certificate that OpenSSL, which is stricter than cryptography, can't read.
     """
     for certificate in trusted:
-        store.add_cert(crypto.X509.from_cryptography(certificate))
+        try:
+            store.add_cert(crypto.X509.from_cryptography(certificate))
+        except crypto.Error as error:
+            raise CredentialsError(
+                f"OpenSSL can't read a certificate of the CA file, the one with the serial number "
+                f"{certificate.serial_number:X}; take it out, or make it anew"
+            ) from error
     # A node's own certificate in the bundle is a trust anchor although it is no CA and has an issuer elsewhere.
     flags = crypto.X509StoreFlags.PARTIAL_CHAIN
     for revocation_list in revoked:
@@ -69,10 +78,20 @@ def find_refusal(
     """The first reason why an end that trusts `trusted` would refuse a peer with `certificate`; None if it wouldn't.
 
     The peer may be the server or the client: its certificate must be good for both. `chain` is what the peer shows
-    behind its certificate. Raises one of pytunnel.tls.identity.MALFORMED where a certificate breaks X.509's rules.
+    behind its certificate. Raises one of pytunnel.tls.identity.MALFORMED where a certificate breaks X.509's rules,
+    CredentialsError where one of `trusted` does.
     """
     store = crypto.X509Store()
     trust_only(store, trusted)
+    try:
+        return _judge_chain(store, certificate, chain)
+    except crypto.Error as error:
+        raise ValueError("OpenSSL can't read it") from error
+
+
+def _judge_chain(
+    store: crypto.X509Store, certificate: x509.Certificate, chain: Sequence[x509.Certificate]
+) -> Refusal | None:
     context = crypto.X509StoreContext(
         store, crypto.X509.from_cryptography(certificate), [crypto.X509.from_cryptography(item) for item in chain]
     )

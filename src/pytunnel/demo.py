@@ -126,7 +126,7 @@ def _make_contexts(stage: _Stage) -> tuple[SSL.Context, SSL.Context]:
 
 
 def _write_config(stage: _Stage) -> Path:
-    text = rsync.daemon_config([rsync.Module(_MODULE, stage.copy)], None)
+    text = rsync.daemon_config([rsync.data_module(_MODULE, stage.copy, (), ())], None)
     return workplace.write_private(stage.root / "rsyncd.conf", text)
 
 

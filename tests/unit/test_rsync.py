@@ -16,29 +16,36 @@ SECRET = rsync.Secret("pytunnel", "0123abcd")
 
 
 def test_the_daemon_demands_the_secret_in_every_module() -> None:
-    text = rsync.daemon_config([rsync.Module("data", Path("/d"))], Path("/p/secrets"))
+    text = rsync.daemon_config([rsync.Module("data", Path("/d"), ("/*/",))], Path("/p/secrets"))
     head, _, modules = text.partition("[data]")
     assert "auth users = pytunnel\nsecrets file = /p/secrets\nstrict modes = yes\n" in head
     assert "path = /d" in modules
 
 
 def test_a_daemon_for_an_old_donor_demands_no_secret() -> None:
-    assert "auth users" not in rsync.daemon_config([rsync.Module("data", Path("/d"))], None)
+    assert "auth users" not in rsync.daemon_config([rsync.Module("data", Path("/d"), ("/*/",))], None)
 
 
 def test_symbolic_links_are_kept_as_they_are() -> None:
     assert "munge symlinks = no" in rsync.daemon_config([], None)
 
 
-def test_a_module_protects_its_excluded_directories() -> None:
-    text = rsync.daemon_config([rsync.Module("data", Path("/d"), ("/lost+found", "/re do/"))], None)
-    assert "exclude = /lost+found /re?do/\n" in text
+def test_a_donor_may_touch_schemas_and_our_own_files_alone() -> None:
+    module = rsync.data_module("data", Path("/d"), [Path("/d/re do")], ["complete"])
+    rules = rsync.daemon_config([module], None).partition("filter = ")[2].strip()
+    assert rules.startswith("- /lost+found ")
+    assert rules.endswith("- /re?do/ + /*/ + /complete - /*")
+
+
+def test_a_donor_may_touch_no_directory_where_a_sets_files_are() -> None:
+    text = rsync.daemon_config([rsync.set_module("data-undo_dir", Path("/d"), UNDO)], None)
+    assert "filter = - /*/ + /undo* - /*\n" in text
 
 
 @pytest.mark.parametrize("path", ["/a%b", "/a\nb", "/a\\", "/a "])
 def test_a_directory_that_rsyncd_conf_cannot_express_is_refused(path: str) -> None:
     with pytest.raises(SstError, match="can't be served by rsync") as caught:
-        rsync.daemon_config([rsync.Module("data", Path(path))], None)
+        rsync.daemon_config([rsync.Module("data", Path(path), ("/*/",))], None)
     assert caught.value.exit_code == ExitCode.BAD_SETTING
 
 

@@ -167,14 +167,15 @@ def _write_config(reception: _Reception) -> Path:
     layout, module = reception.setup.layout, reception.setup.method.module
     plan_directory = reception.private / PLAN_FILE
     plan_directory.mkdir(mode=0o700)
+    files = None if reception.secret is None else (reception.setup.method.state_file, binlog.ARCHIVE)
     modules = [
-        rsync.Module(module, layout.datadir, tuple(rsync.protected(layout.datadir, layout.nested_directories()))),
-        rsync.Module(module + rsync.PLAN_SUFFIX, plan_directory),
+        rsync.data_module(module, layout.datadir, layout.nested_directories(), files),
+        rsync.Module(module + rsync.PLAN_SUFFIX, plan_directory, (f"/{PLAN_FILE}",)),
     ]
-    for files in FILE_SETS:
-        directory = layout.directory_of(files)
+    for each in FILE_SETS:
+        directory = layout.directory_of(each)
         directory.mkdir(parents=True, exist_ok=True)
-        modules.append(rsync.Module(module + files.suffix, directory))
+        modules.append(rsync.set_module(module + each.suffix, directory, each))
     secrets_file = None
     if reception.secret is not None:
         line = f"{reception.secret.user}:{reception.secret.password}\n"

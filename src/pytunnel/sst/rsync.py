@@ -19,6 +19,7 @@ from pytunnel.sst.manifest import FOREIGN_DIRECTORIES, FileSet
 PLAN_SUFFIX = "-plan"
 USER = "pytunnel"
 
+_BLANK = re.compile(r"\s")
 _HANDOVER = Path(__file__).with_name("handover.py")
 _IDLE_LIMIT = 300  # seconds without a byte, then rsync's daemon gives up
 
@@ -51,10 +52,15 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """One directory that the joiner's rsync serves. `excluded` are patterns that it neither takes nor deletes."""
+    """One directory that the joiner's rsync serves.
+
+    `admitted` are the patterns of what a donor may write and delete there, `excluded` exceptions from them; nothing
+    else can be touched, whatever the donor's rsync asks for.
+    """
 
     name: str
     path: Path
+    admitted: tuple[str, ...]
     excluded: tuple[str, ...] = ()
 
 
@@ -79,9 +85,23 @@ def daemon_config(modules: Iterable[Module], secrets_file: Path | None) -> str:
         lines += [f"auth users = {USER}", f"secrets file = {_config_path(secrets_file)}", "strict modes = yes"]
     for module in modules:
         lines += [f"[{module.name}]", f"    path = {_config_path(module.path)}"]
-        if module.excluded:  # the words are parted by blanks, so a blank in a name becomes "any character"
-            lines.append("    exclude = " + " ".join(re.sub(r"\s", "?", pattern) for pattern in module.excluded))
+        lines.append(f"    filter = {_filter(module)}")
     return "\n".join(lines) + "\n"
+
+
+def data_module(name: str, datadir: Path, apart: Iterable[Path], files: Iterable[str] | None) -> Module:
+    """The module of the datadir: its schemas, but for the directories `apart`, and `files` of its top level.
+
+    `files` None admits every name there: an old donor sends each schema to a destination of its own, `MODULE/SCHEMA`,
+    which rsync judges before it knows that it is a directory.
+    """
+    admitted = ("/*",) if files is None else ("/*/", *(f"/{name}" for name in files))
+    return Module(name, datadir, admitted, tuple(protected(datadir, apart)))
+
+
+def set_module(name: str, directory: Path, files: FileSet) -> Module:
+    """The module of one set's directory: the set's files, never a directory."""
+    return Module(name, directory, tuple(f"/{pattern}" for pattern in files.patterns), ("/*/",))
 
 
 def daemon_command(config: Path) -> list[str]:
@@ -179,6 +199,12 @@ def failure(code: int, last_words: str) -> SstError:
     detail = f" ({last_words})" if last_words else ""
     exit_code = _EXIT_CODES.get(code, ExitCode.OTHER)
     return SstError(f"rsync ended with code {code}: {sentence}{detail}", exit_code=exit_code)
+
+
+def _filter(module: Module) -> str:
+    """The module's filter rules; they are parted by blanks, so a blank in a name becomes "any character"."""
+    rules = [("-", module.excluded), ("+", module.admitted), ("-", ("/*",))]
+    return " ".join(f"{sign} {re.sub(_BLANK, '?', pattern)}" for sign, patterns in rules for pattern in patterns)
 
 
 def _literal(text: str) -> str:

@@ -428,7 +428,9 @@ async def test_an_end_of_file_for_a_program_that_has_ended_is_no_error() -> None
     await stream.aclose()
 
 
-IGNORES = "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); os.write(1, b'ready'); time.sleep(60)"
+IGNORES = (
+    "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); os.write(1, b'ready'); time.sleep(60)"
+)
 
 
 @pytest.mark.parametrize(

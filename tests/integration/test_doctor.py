@@ -30,6 +30,7 @@ pytestmark = needs("my_print_defaults", "rsync", "openssl")
 
 CHECKOUT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
+NOBODY = 65534
 CA = authority("Test Authority")
 SECRET = "S3cret-Of-Nobody"  # noqa: S105 - looked for in the output
 
@@ -349,6 +350,47 @@ def test_roles_with_files_of_their_own_have_rows_of_their_own(node: Node, doctor
 def test_a_key_that_the_server_s_user_can_not_read_is_a_fault(node: Node, doctor: Doctor) -> None:
     row = doctor("--user", "nobody").of(f"{EVERY_USE} files")
     assert (row.status, "nobody can't read" in row.text) == ("fault", True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_is_told_what_was_not_looked_at(node: Node, doctor: Doctor) -> None:
+    node.server |= {"user": "root", "innodb-undo-directory": "undo", "pxc-encrypt-cluster-traffic": "ON"}
+    doctor()
+    for folder, mode in ((node.root, 0o755), (node.root / "tls", 0o700), (node.root / "data", 0o700)):
+        folder.chmod(mode)
+    output = as_nobody(node.root, ["doctor", "--defaults-file", str(node.option_file), "--json"])
+    rows = [Row(**row) for row in json.loads(output)]
+    assert "run this with sudo" in [row.advice for row in rows if row.check == "server's user"]
+    hidden = [row for row in rows if "can't be looked at" in row.text]
+    assert {row.status for row in hidden} == {"warning"}
+    assert {row.check for row in hidden} == {"SST settings", "client, replication files"}
+
+
+def as_nobody(place: Path, arguments: Sequence[str]) -> str:
+    """What the program says to a user to whom only `place` is opened.
+
+    A fork that becomes that user after the program ran once and everything is imported: it need not be able to run this
+    Python.
+    """
+    closed = {parent: parent.stat().st_mode for parent in place.parents if not parent.stat().st_mode & 0o001}
+    output = place / "output"
+    for parent, mode in closed.items():
+        parent.chmod(mode | 0o001)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            with output.open("w") as sys.stdout:
+                os.setgroups([])
+                os.setresgid(NOBODY, NOBODY, NOBODY)
+                os.setresuid(NOBODY, NOBODY, NOBODY)
+                status = cli.run(arguments)
+        finally:
+            os._exit(status)
+    os.waitpid(child, 0)
+    for parent, mode in closed.items():
+        parent.chmod(mode)
+    return output.read_text()
 
 
 def test_a_user_that_does_not_exist_is_refused(node: Node, capsys: pytest.CaptureFixture[str]) -> None:

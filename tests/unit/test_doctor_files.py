@@ -122,7 +122,7 @@ def test_a_directory_that_the_server_s_user_can_not_enter_is_named(open_director
 def test_directories_that_can_be_written_are_one_row_without_repetition(tmp_path: Path) -> None:
     named = [NamedDirectory(tmp_path, "datadir"), NamedDirectory(tmp_path, "innodb-undo-directory")]
     (found,) = examine_directories(named, ourselves())
-    assert (found.level, found.text) == (Level.OK, f"datadir {tmp_path}")
+    assert (found.level, found.text) == (Level.OK, f"datadir {tmp_path}: writable by {ourselves().name}")
 
 
 def test_a_missing_directory_that_can_be_made_is_a_warning(tmp_path: Path) -> None:

@@ -93,8 +93,12 @@ def test_a_method_that_is_not_executable_is_a_fault(tmp_path: Path) -> None:
     assert (found.level, found.advice) == (Level.FAULT, f"run: chmod a+x {tmp_path}/{NAME}")
 
 
-def test_a_method_that_is_nowhere_is_a_fault() -> None:
-    assert check_absence(NAME, ASSUMED, None, None).level is Level.FAULT
+@pytest.mark.parametrize(
+    ("name", "advice"), [(NAME, "ln -s /opt/pytunnel/"), ("wsrep_sst_clone", "install the package")]
+)
+def test_a_method_that_is_nowhere_is_a_fault(name: str, advice: str) -> None:
+    found = check_absence(name, ASSUMED, None, None)
+    assert (found.level, advice in found.advice) == (Level.FAULT, True)
 
 
 @pytest.mark.parametrize(("search", "level"), [(KNOWN, Level.FAULT), (ASSUMED, Level.WARNING)])

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytunnel.doctor.files import is_there
 from pytunnel.doctor.findings import Finding, fault, ok, warning
 from pytunnel.doctor.server import ServerVersion
 from pytunnel.sst.address import Address, parse_address
@@ -28,7 +29,7 @@ class Announced:
 def examine_membership(mysqld: OptionGroup, version: ServerVersion | None) -> list[Finding]:
     """The same as check_membership, with a look for the provider's file."""
     provider = Path(mysqld.get("wsrep-provider") or "none")
-    return check_membership(mysqld, version, provider_exists=provider.exists())
+    return check_membership(mysqld, version, provider_exists=is_there(provider, unknown=True))
 
 
 def check_membership(mysqld: OptionGroup, version: ServerVersion | None, *, provider_exists: bool) -> list[Finding]:

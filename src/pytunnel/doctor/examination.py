@@ -15,7 +15,7 @@ from cryptography import x509
 from pytunnel.certs.findings import Level
 from pytunnel.doctor import channels, cluster, files, keyring, keys, names, programs
 from pytunnel.doctor.certificates import Use, examine_certificates, in_datadir, merge, server_uses
-from pytunnel.doctor.findings import Finding, fault, from_error, from_sentence
+from pytunnel.doctor.findings import Finding, fault, from_error, from_sentence, warning
 from pytunnel.doctor.node import Node, OptionFiles, read_node
 from pytunnel.doctor.peer import examine_peer
 from pytunnel.doctor.port import examine_port
@@ -87,6 +87,8 @@ def read_roles(node: Node, roles: Sequence[Role]) -> tuple[Settings, list[Findin
         except SstError as error:
             if str(error) not in map(str, refused_values(node.sst)):  # those are reported as keys
                 refused.append(from_error(SETTINGS, error))
+        except PermissionError as error:
+            refused.append(warning(SETTINGS, f"{error.filename} can't be looked at", "run this with sudo"))
     return settings, refused
 
 
@@ -141,7 +143,8 @@ def _examine_files(node: Node, roles: Sequence[Role], settings: Settings) -> lis
             here += examine_certificates(use, now)
         found += here
     for chosen in settings.values():
-        found += _try_out(chosen, found)
+        if not any(files.hidden_from_us(file.path) for file in files.files_of(chosen.tls)):
+            found += _try_out(chosen, found)
     return found
 
 
@@ -164,7 +167,7 @@ def _named_files(node: Node, role: Role) -> TlsSettings:
     try:
         chosen = files_of(node.call(role), node.method or RSYNC_TUNNEL, node.sst, node.mysqld)
         return in_datadir(chosen.tls, node.datadir)
-    except SstError:
+    except (SstError, PermissionError):
         return TlsSettings()
 
 
@@ -239,7 +242,7 @@ def _examine_keyring(node: Node) -> list[Finding]:
     found = keyring.check_keyring(node.mysqld)
     for path in keyring.key_files(node.mysqld):
         file = files.NamedFile(node.datadir / path, private=True)
-        if not file.path.exists() and not files.hidden_from_us(file.path):
+        if not files.is_there(file.path, unknown=True):
             advice = "copy it from another node, or correct the option"
             found.append(fault(keyring.KEYRING, f"{file.path} does not exist", advice))
         told = files.examine_files(keyring.KEYRING, [file], node.account)
@@ -252,6 +255,6 @@ async def _examine_peer(node: Node, peer: Address) -> list[Finding]:
     try:
         settings = _read_settings(node, node.method or RSYNC_TUNNEL, Role.DONOR)
         credentials = load_credentials(settings.tls)
-    except (SstError, TlsError) as error:
+    except (SstError, TlsError, PermissionError) as error:
         return [from_error("peer", error)]
     return await examine_peer(peer, settings, credentials)

@@ -53,13 +53,14 @@ def examine_files(check: str, files: Sequence[NamedFile], account: Reader | None
     found: list[Finding] = []
     names: list[str] = []
     for file in files:
-        if hidden_from_us(file.path):
+        if account is not None:
+            found += _check_access(check, file.path, account)
+        elif hidden_from_us(file.path):
             text = f"{file.path} can't be looked at by {user_name(os.geteuid())}"
             found.append(warning(check, text, "run this with sudo, or as the server's user"))
-        elif file.path.exists():
+        if is_there(file.path, unknown=False):
             names.append(str(file.path))
             if account is not None:
-                found += _check_access(check, file.path, account)
                 found += check_mode(check, file, file.path.stat(), account)
     if found or not names:
         return found
@@ -76,6 +77,14 @@ def hidden_from_us(path: Path) -> bool:
     except OSError:
         return False
     return not os.access(path, os.R_OK)
+
+
+def is_there(path: Path, *, unknown: bool) -> bool:
+    """Whether the path exists; `unknown` is the answer where a directory above it is closed to us."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return unknown
 
 
 def check_mode(check: str, file: NamedFile, status: os.stat_result, account: Reader) -> list[Finding]:
@@ -103,7 +112,8 @@ def examine_directories(directories: Iterable[NamedDirectory], account: Reader |
     unique = [NamedDirectory(path, title) for path, title in titles.items()]
     found = [finding for directory in unique for finding in _examine_directory(directory, account)]
     names = ", ".join(f"{directory.title} {directory.path}" for directory in unique)
-    return found or [ok(DIRECTORIES, names)]
+    writer = f"writable by {account.name}" if account is not None else "who may write there was not asked"
+    return found or [ok(DIRECTORIES, f"{names}: {writer}")]
 
 
 def examine_option_files(
@@ -113,7 +123,9 @@ def examine_option_files(
 
     `warnings` is what my_print_defaults said of files that it left out.
     """
-    files = [path for path in named if path is not None] or [path for path in _STANDARD_OPTION_FILES if path.exists()]
+    files = [path for path in named if path is not None] or [
+        path for path in _STANDARD_OPTION_FILES if is_there(path, unknown=False)
+    ]
     found = [
         warning(OPTION_FILES, f"my_print_defaults says: {text}", "mend the file; the server leaves it out as well")
         for text in warnings
@@ -146,7 +158,7 @@ def _examine_directory(directory: NamedDirectory, account: Reader | None) -> lis
 
 
 def _nearest_existing(path: Path) -> Path:
-    return next(place for place in (path, *path.parents) if place.is_dir())
+    return next(place for place in (path, *path.parents) if is_there(place, unknown=True))
 
 
 def _group_name(gid: int) -> str:

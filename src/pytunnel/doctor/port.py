@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytunnel.doctor.files import is_there
 from pytunnel.doctor.findings import Finding, fault, ok, warning
 from pytunnel.doctor.server import RunningServer
 from pytunnel.endpoint import TcpEndpoint
@@ -33,7 +34,7 @@ async def examine_port(
     if attempt.error is not None and not attempt.error.port_taken:
         everywhere = await _listen(TcpEndpoint("", address.port), sockets)
         return check_everywhere(attempt, everywhere)
-    return check_port(attempt, transferring=(datadir / IN_PROGRESS).exists(), running=running)
+    return check_port(attempt, transferring=is_there(datadir / IN_PROGRESS, unknown=False), running=running)
 
 
 def check_port(attempt: Attempt, *, transferring: bool, running: RunningServer | None) -> Finding:

@@ -18,6 +18,7 @@ RSYNC, METHOD, OPTION_READER = "rsync", "SST method", "my_print_defaults"
 _OLDEST_RSYNC = (3, 1)
 _LIMIT = 30.0  # seconds; a Python that starts from a cold disk takes a few
 _OURS = b"pytunnel"
+_PREFIX = "wsrep_sst_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def parse_rsync_version(text: str) -> tuple[int, int, int] | None:
 
 def examine_method(method: str, search: SearchPath, account: Reader | None) -> Finding:
     """Will the server find and run `wsrep_sst_METHOD`? One of ours is run as the server's user with --version."""
-    name = f"wsrep_sst_{method}"
+    name = _PREFIX + method
     program = shutil.which(name, path=search.path)
     if program is None:
         return check_absence(name, search, _lying_about(name, search.path), shutil.which(name))
@@ -108,7 +109,9 @@ def check_absence(name: str, search: SearchPath, lying: str | None, elsewhere: s
     if lying is not None:
         return fault(METHOD, f"{lying} is not executable", f"run: chmod a+x {lying}")
     if elsewhere is None:
-        advice = f"link it: ln -s /opt/pytunnel/{name} /usr/bin/ (README, Set up a cluster)"
+        link = f"link it: ln -s /opt/pytunnel/{name} /usr/bin/ (README, Set up a cluster)"
+        ours = name.removeprefix(_PREFIX) in METHODS
+        advice = link if ours else "install the package that brings it, or correct wsrep_sst_method"
         return fault(METHOD, f"{name} is not on the server's PATH ({search.path})", advice)
     advice = f"link it: ln -s {elsewhere} /usr/bin/"
     if search.known:

@@ -233,6 +233,8 @@ class Tunnel:
             self.completed += 1
         except PytunnelError as error:
             connection.failure = str(error)
+        except OSError as error:  # the system has no more of something; that's no reason to end the others
+            connection.failure = f"{connection.source} can't be carried to {connection.target}: {error.strerror}"
         connection.ended = True
         self._observe(connection)
 

@@ -327,6 +327,12 @@ async def test_a_host_without_file_descriptors_fails_one_connection_only(endpoin
     assert "too many open files" in said.lower()
 
 
+@in_trio
+async def test_a_program_that_finds_no_file_descriptor_left_is_named() -> None:
+    with no_descriptor_left(), pytest.raises(TransportError, match="the program cat can't be started: Too many open"):
+        await process.spawn(["cat"])
+
+
 # Unix sockets.
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 from collections import deque
 from dataclasses import dataclass, field, replace
 
@@ -69,6 +71,7 @@ class Site:
     dialled: deque[Duplex] = field(default_factory=deque)
     seen: list[Connection] = field(default_factory=list)
     refuses: str = ""
+    breaks: OSError | None = None
 
     def tunnel(self) -> Tunnel:
         server = TlsServer(SERVER, self.expected, self.limits.handshake)
@@ -91,6 +94,8 @@ class Site:
         await trio.lowlevel.checkpoint()
         if self.refuses:
             raise TransportError(self.refuses)
+        if self.breaks is not None:
+            raise self.breaks
         ours, theirs = memory_stream_pair()
         self.dialled.append(theirs)
         return ours
@@ -219,6 +224,24 @@ async def test_a_place_that_cannot_be_reached_is_no_end_of_file_for_the_peer() -
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert site.failures() == ["the place can't be reached"]
+
+
+@in_trio_without_waiting
+async def test_an_error_of_the_system_while_dialling_fails_that_connection_alone() -> None:
+    site = Site()
+    exhausted = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(site.tunnel().serve, [site.door])
+        site.breaks = exhausted
+        unlucky = await site.call()
+        with pytest.raises(TruncatedStream):
+            await unlucky.receive_some()
+        site.breaks = None
+        client = await site.call()
+        await wait_all_tasks_blocked()
+        await finish(client, site.dialled.popleft())
+        nursery.cancel_scope.cancel()
+    assert site.failures() == ["standard input can't be carried to the place: Too many open files"]
 
 
 @in_trio_without_waiting

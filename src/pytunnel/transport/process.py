@@ -72,7 +72,10 @@ async def spawn(
     `stderr` is a file descriptor, subprocess.DEVNULL, or None for our own.
     Raises TransportError when it can't be started.
     """
-    ours, theirs = socket.socketpair()
+    try:
+        ours, theirs = socket.socketpair()
+    except OSError as error:  # this process has no file descriptor left, for example
+        raise _cannot_start(argv, error) from error
     with theirs:
         try:
             process = await trio.lowlevel.open_process(
@@ -86,11 +89,15 @@ async def spawn(
             )
         except OSError as error:
             ours.close()
-            raise TransportError(f"the program {argv[0]} can't be started: {error.strerror}") from error
+            raise _cannot_start(argv, error) from error
         except BaseException:
             ours.close()
             raise
     return ProcessStream(process, SocketStream(trio.socket.from_stdlib_socket(ours)))
+
+
+def _cannot_start(argv: Sequence[str], error: OSError) -> TransportError:
+    return TransportError(f"the program {argv[0]} can't be started: {error.strerror}")
 
 
 async def _end(process: trio.Process) -> None:

@@ -5,11 +5,13 @@ PYTHON := .venv/bin/python
 # Servers and packet tools live outside many users' PATH; RHEL keeps mariadbd in libexec.
 export PATH := $(PATH):/usr/sbin:/sbin:/usr/libexec
 
-.PHONY: help demo test lint types unit prepared clean
+.PHONY: help demo test bench lint types unit prepared clean
 
 help:
 	@echo "make demo    let a real MariaDB Galera node join another through the tunnel, and compare them"
 	@echo "make test    check everything: lint, types, then every test, on real servers too"
+	@echo "make bench   measure speed and cost against socat, stunnel and haproxy; writes docs/performance.md"
+	@echo "             (BENCH=--quick: tiny sizes, below build/; BENCH='--gigabytes 3': that much in each run)"
 	@echo "make lint    check the style of the code (ruff)"
 	@echo "make types   check the types (mypy --strict)"
 	@echo "make unit    run the tests that need no server"
@@ -21,6 +23,10 @@ demo:
 
 test: lint types
 	$(PYTHON) -m pytest
+
+bench:
+	@tools/prepare bench
+	$(PYTHON) -m bench $(BENCH)
 
 lint: prepared
 	$(PYTHON) -m ruff check .
@@ -36,4 +42,4 @@ prepared:
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist src/*.egg-info
-	find lab src tests -name __pycache__ -prune -exec rm -rf {} +
+	find bench lab src tests -name __pycache__ -prune -exec rm -rf {} +

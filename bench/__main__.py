@@ -1,0 +1,76 @@
+"""`python -m bench`: measures everything, writes JSON, tables and plots."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from bench import BenchError, handshakes, machine, memory, peers, processes, report, snapshots, startup, streams
+from bench.credentials import make_ends
+from bench.results import Results, Sample
+from bench.sizes import FULL, QUICK, Sizes
+
+_ROOT = Path(__file__).parents[1]
+_TIME_LIMIT = 20 * 60  # seconds
+
+
+def main() -> int:
+    """Run as the command line says; returns the exit code."""
+    arguments = _parser().parse_args()
+    sizes = QUICK if arguments.quick else FULL
+    if arguments.gigabytes is not None:
+        sizes = sizes.with_gigabytes(arguments.gigabytes)
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGALRM, _end)
+    signal.alarm(_TIME_LIMIT)
+    processes.adopt_orphans()
+    try:
+        place = report.for_trial(_ROOT) if arguments.quick else report.for_the_project(_ROOT)
+        report.write(_run(sizes), place)
+        print(f"written: {place.page}, {place.data}")
+        return 0
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    finally:
+        processes.end_descendants()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, one round, written below build/")
+    parser.add_argument("--gigabytes", type=float, metavar="N", help="move N GB in each run of a stream or snapshot")
+    return parser
+
+
+def _run(sizes: Sizes) -> Results:
+    before = machine.describe()
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        samples = tuple(_measure(sizes, Path(name)))
+    command = "make bench"
+    if sizes is not FULL:
+        command += f' BENCH="{" ".join(sys.argv[1:])}"'
+    return Results(before, command, peers.missing(), asdict(sizes), samples)
+
+
+def _measure(sizes: Sizes, folder: Path) -> Iterator[Sample]:
+    ends = make_ends(folder / "shared", "rsa")
+    yield from startup.measure(sizes, ends)
+    yield from streams.measure(sizes, ends)
+    yield from handshakes.measure(sizes, folder / "handshakes")
+    yield from memory.measure(sizes, ends)
+    yield from snapshots.measure(sizes, ends)
+
+
+def _end(number: int, _frame: object) -> None:
+    why = f"not done within {_TIME_LIMIT} s" if number == signal.SIGALRM else "ended by SIGTERM"
+    raise BenchError(why)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+"""Peers measured in turn, round after round, each time another one first."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from bench.peers import Peer
+from bench.results import Sample
+
+Measurement = Callable[[Peer], Mapping[str, float]]
+
+
+def take_turns(experiment: str, peers: Sequence[Peer], rounds: int, measure: Measurement) -> Iterator[Sample]:
+    """The samples of `rounds` rounds in which each peer has one turn; `measure` gives a figure for each metric."""
+    for number in range(rounds):
+        start = number % len(peers)
+        for peer in (*peers[start:], *peers[:start]):
+            figures = measure(peer)
+            _show(experiment, peer, number, figures)
+            for metric, value in figures.items():
+                yield Sample(experiment, peer.name, number, metric, value)
+
+
+def _show(experiment: str, peer: Peer, number: int, figures: Mapping[str, float]) -> None:
+    words = ", ".join(f"{value:.3g} {metric}" for metric, value in figures.items())
+    print(f"{experiment}, round {number + 1}, {peer.name}: {words}", file=sys.stderr)

@@ -7,7 +7,6 @@ import re
 import shlex
 import stat
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,29 +18,14 @@ import pytest
 
 from lab import certificates as lab
 from pytunnel.tls.settings import TlsSettings
+from tests.support.certs import certs, commands_of_the_moment
 from tests.support.programs import needs
 from tests.support.tunnels import tunnel
 
 pytestmark = needs("openssl")
 
 LIMIT = 60  # seconds for any program
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
-PROGRAM = (sys.executable, "-m", "pytunnel")
 NODE1, NODE2 = "node1.my.cluster", "node2.my.cluster"
-
-
-def run(folder: Path, *words: str, code: int = 0) -> str:
-    """What the program prints; it must end with `code`, and show errors in one line at most."""
-    done = subprocess.run(
-        words, cwd=folder, capture_output=True, text=True, timeout=LIMIT, check=False, env=ENVIRONMENT
-    )
-    assert done.returncode == code, f"{shlex.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
-    assert len(done.stderr.splitlines()) <= (code != 0), done.stderr
-    return done.stdout + done.stderr
-
-
-def certs(folder: Path, *words: str, code: int = 0) -> str:
-    return run(folder, *PROGRAM, "certs", *words, code=code)
 
 
 def openssl(folder: Path, *words: str) -> tuple[bool, str]:
@@ -405,12 +389,6 @@ def test_an_expired_certificate_is_refused_as_openssl_does(tmp_path: Path) -> No
 # Change of CA.
 
 
-def printed_commands(output: str) -> list[list[str]]:
-    """The commands that the step of the moment tells to run."""
-    step = re.search(r"^\d\. now: .*\n((?: {7}.*\n)*)", output, re.MULTILINE)
-    return [shlex.split(line) for line in step[1].splitlines()] if step else []
-
-
 def test_whoever_runs_what_rotate_prints_changes_the_ca_without_an_outage(tmp_path: Path) -> None:
     certs(tmp_path, "ca", "Old CA", "--out", "old")
     certs(tmp_path, "ca", "New CA", "--out", "new")
@@ -422,9 +400,8 @@ def test_whoever_runs_what_rotate_prints_changes_the_ca_without_an_outage(tmp_pa
     installed = ("--ca", bundles[0], "--ca", bundles[1], "node1.crt", "node2.crt")
     state = ("rotate", "--old", "old.crt", "--new", "new.crt", *installed)
     steps = 0
-    while commands := printed_commands(certs(tmp_path, *state, code=0 if steps == 6 else 1)):
-        assert commands[0][0] == "pytunnel"
-        run(tmp_path, *PROGRAM, *commands[0][1:])
+    while commands := commands_of_the_moment(certs(tmp_path, *state, code=0 if steps == 6 else 1)):
+        certs(tmp_path, *commands[0])
         steps += 1
         for bundle in bundles:
             accepted, said = openssl(tmp_path, "verify", "-CAfile", bundle, "node1.crt", "node2.crt")

@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 class Limits:
     """What one tunnel allows. Times are in seconds; None means without a limit.
 
-    `connections` counts those open at once, handshakes included. `drain` is how long the open ones may go on
-    after the tunnel was told to end.
+    `connections` counts those open at once, handshakes included; where TLS is accepted, one more drops the oldest that
+    has not finished its handshake. `drain` is how long the open ones may go on after the tunnel was told to end.
     """
 
     connections: int = 1000
@@ -175,6 +175,8 @@ class Tunnel:
         self._observe = observe
         self._once = once
         self._taken = False
+        self._draining = False
+        self._unproven: dict[Connection, trio.CancelScope] = {}  # in their handshake as TLS servers, the oldest first
         self._accepting = trio.CancelScope()
         self._carrying = trio.CancelScope()
         self.open = 0
@@ -200,11 +202,20 @@ class Tunnel:
                             await listener.aclose()
 
     def drain(self) -> None:
-        """Stop accepting; `serve` returns when the open connections have ended or the drain limit is over."""
+        """Stop accepting; `serve` returns when the open connections have ended or the drain limit is over.
+
+        Who has not finished the handshake with a TLS server is dropped at once. Asking again changes nothing.
+        """
+        if self._draining:
+            return
+        self._draining = True
         self._accepting.cancel()
         self._carrying.deadline = min(self._carrying.deadline, trio.current_time() + self._limits.drain)
-        if self.open:
-            log.info("draining: open connections (%d) have %g s to end", self.open, self._limits.drain)
+        remaining = self.open - len(self._unproven)
+        for handshake in self._unproven.values():
+            handshake.cancel()
+        if remaining:
+            log.info("draining: open connections (%d) have %g s to end", remaining, self._limits.drain)
 
     async def _admit(self, accepted: Stream) -> None:
         """One accepted connection, from its first byte to its last; no failure of it leaves this function."""
@@ -212,7 +223,7 @@ class Tunnel:
         if not places.is_allowed(accepted, self._sockets):
             log.warning("%s refused: its address is not in the allowed range", source)
             await places.abort(accepted)
-        elif self.open >= self._limits.connections:
+        elif self.open >= self._limits.connections and not self._drop_unproven():
             log.warning("%s refused: %d connections are open, as many as allowed", source, self.open)
             await places.abort(accepted)
         else:
@@ -242,7 +253,7 @@ class Tunnel:
         near, far = accepted, None
         try:
             if self._server is not None:
-                near, connection.session = await self._server.secure(accepted, connection.source)
+                near = await self._secure_accepted(self._server, accepted, connection)
             if self._once:
                 self._take()
             far = await self._dial()
@@ -260,6 +271,31 @@ class Tunnel:
             await near.aclose()
         finally:
             await far.aclose()
+
+    async def _secure_accepted(self, server: TlsServer, accepted: Stream, connection: Connection) -> TlsStream:
+        """Shake hands as long as nobody else needs the room; raises TlsError."""
+        with trio.CancelScope() as handshake:
+            self._unproven[connection] = handshake
+            if self._draining:
+                handshake.cancel()
+            try:
+                near, connection.session = await server.secure(accepted, connection.source)
+            finally:
+                self._unproven.pop(connection, None)
+            return near
+        reason = "the tunnel is ending" if self._draining else f"{self._limits.connections} connections were open"
+        raise HandshakeError(f"{connection.source} was dropped before it finished its TLS handshake: {reason}")
+
+    def _drop_unproven(self) -> bool:
+        """Make room by dropping the oldest connection without a session; False if there is none.
+
+        Otherwise a stranger who opens connections and is silent would lock everybody out.
+        """
+        oldest = next(iter(self._unproven), None)
+        if oldest is None:
+            return False
+        self._unproven.pop(oldest).cancel()
+        return True
 
     def _take(self) -> None:
         if self._taken:

@@ -318,14 +318,59 @@ async def test_a_connection_too_many_is_refused_until_one_ends() -> None:
 
 
 @in_trio_without_waiting
-async def test_connections_in_their_handshake_count() -> None:
-    site = Site(limits=Limits(connections=1))
+async def test_a_silent_connection_makes_room_for_a_new_one_the_oldest_first() -> None:
+    site = Site(limits=Limits(connections=3))
+    tunnel = site.tunnel()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tunnel.serve, [site.door])
+        proven = await site.call()
+        silent = await site.door.knock()
+        await wait_all_tasks_blocked()
+        waiting = TlsStream(await site.door.knock(), CLIENT, Side.CLIENT, place="the tunnel", expected=ANYONE)
+        await wait_all_tasks_blocked()
+        await site.call()
+        assert await silent.receive_some() == b""
+        await waiting.handshake()
+        await wait_all_tasks_blocked()
+        assert tunnel.open == 3
+        await finish(proven, site.dialled.popleft())
+        nursery.cancel_scope.cancel()
+    assert site.failures() == [
+        "standard input was dropped before it finished its TLS handshake: 3 connections were open"
+    ]
+
+
+@in_trio_without_waiting
+async def test_no_number_of_silent_connections_locks_a_peer_out() -> None:
+    site = Site(limits=Limits(connections=5))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(site.tunnel().serve, [site.door])
-        await site.door.knock()
+        for _ in range(50):
+            await site.door.knock()
+        client = await site.call()
         await wait_all_tasks_blocked()
-        with pytest.raises(TlsError):
-            await site.call()
+        await finish(client, site.dialled.popleft())
+        nursery.cancel_scope.cancel()
+
+
+@in_trio_without_waiting
+async def test_a_connection_that_is_dialled_is_not_dropped_for_another() -> None:
+    entrance = Door()
+
+    async def dial() -> Stream:
+        await trio.sleep(5)
+        raise TransportError("nobody is there")
+
+    client = TlsClient(CLIENT, ANYONE, "", 20)
+    connecting = Tunnel(dial, "node1:4444", Limits(connections=1), client=client, observe=log_end)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connecting.serve, [entrance])
+        began = trio.current_time()
+        first, second = await entrance.knock(), await entrance.knock()
+        assert await second.receive_some() == b""
+        assert trio.current_time() == began
+        assert await first.receive_some() == b""
+        assert trio.current_time() - began == pytest.approx(5)
         nursery.cancel_scope.cancel()
 
 
@@ -381,6 +426,55 @@ async def test_draining_without_connections_ends_at_once() -> None:
         began = trio.current_time()
         tunnel.drain()
     assert trio.current_time() == began
+
+
+@in_trio_without_waiting
+async def test_draining_does_not_wait_for_who_has_not_finished_the_handshake() -> None:
+    site = Site(limits=Limits(drain=30, handshake=20))
+    tunnel = site.tunnel()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tunnel.serve, [site.door])
+        silent = await site.door.knock()
+        await wait_all_tasks_blocked()
+        began = trio.current_time()
+        tunnel.drain()
+        assert await silent.receive_some() == b""
+    assert trio.current_time() == began
+    assert site.failures() == ["standard input was dropped before it finished its TLS handshake: the tunnel is ending"]
+
+
+@in_trio_without_waiting
+async def test_a_connection_that_was_accepted_just_before_draining_is_dropped_too() -> None:
+    site = Site(limits=Limits(drain=30, handshake=20))
+    tunnel = site.tunnel()
+    tunnel.drain()
+    ours, theirs = memory_stream_pair()
+    connection = Connection("a peer", "the place", Traffic())
+    await tunnel.carry(theirs, connection)
+    assert await ours.receive_some() == b""
+    assert connection.failure == "a peer was dropped before it finished its TLS handshake: the tunnel is ending"
+
+
+def test_draining_twice_is_draining_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    @in_trio_without_waiting
+    async def drain_twice() -> None:
+        site = Site(limits=Limits(drain=30))
+        tunnel = site.tunnel()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tunnel.serve, [site.door])
+            client = await site.call()
+            await wait_all_tasks_blocked()
+            tunnel.drain()
+            tunnel.drain()
+            await wait_all_tasks_blocked()
+            await finish(client, site.dialled.popleft())
+
+    drain_twice()
+    assert [text for text in caplog.messages if "draining" in text] == [
+        "draining: open connections (1) have 30 s to end"
+    ]
 
 
 @in_trio_without_waiting

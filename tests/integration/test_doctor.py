@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from lab.certificates import Identity, authority, bundle_pem, expired, issued, write_secret
+from lab.certificates import Identity, authority, bundle_pem, expired, issued, self_signed, write_secret
 from lab.optionfile import option_file
 from pytunnel import cli
-from pytunnel.certs.access import ourselves, user_name
+from pytunnel.certs.access import ourselves
 from pytunnel.tls.settings import TlsSettings
 from tests.support.credentials import OURSELVES
 from tests.support.programs import needs
-from tests.support.sst import free_port
+from tests.support.sst import POSITION, PlayedServer, free_port
 from tests.support.tunnels import LIMIT, pytunnel, started, tunnel
 
 pytestmark = needs("my_print_defaults", "rsync", "openssl")
@@ -475,6 +475,29 @@ def test_openssl_s_server_is_a_peer_like_any_other(node: Node, doctor: Doctor, v
     assert report.of("peer: its answer").status == "ok"
 
 
+def test_a_joiner_that_waits_for_its_donor_goes_on_waiting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    identities = [self_signed("localhost"), self_signed("localhost")]
+    donor, joiner = (
+        PlayedServer(tmp_path / name).use(own, identities)
+        for name, own in zip(("donor", "joiner"), identities, strict=True)
+    )
+    (tmp_path / "my.cnf").write_text(
+        option_file({"mysqld": {"wsrep-sst-method": "rsync_tunnel"}, "sst": donor.options})
+    )
+    joining = joiner.start_joiner()
+    ready = joining.ready()
+    cli.run(["doctor", "--defaults-file", str(tmp_path / "my.cnf"), "--peer", f"{HOST}:{ready.port}", "--json"])
+    rows = {row["check"]: row["status"] for row in json.loads(capsys.readouterr().out)}
+    assert (rows["peer: trust"], rows["peer: its answer"]) == ("ok", "ok")
+    donating = donor.start_donor(ready)
+    donating.expect("flush tables")
+    donor.flush()
+    donating.expect("continue")
+    donating.expect(f"done {POSITION}")
+    joining.expect(POSITION)
+    assert (donating.end(), joining.end()) == (0, 0)
+
+
 def test_a_peer_that_is_not_there_is_a_fault(node: Node, doctor: Doctor) -> None:
     row = doctor("--peer", f"{HOST}:{free_port(HOST)}").of("peer: TLS")
     assert (row.status, "can't be reached" in row.text) == ("fault", True)
@@ -488,7 +511,3 @@ def test_a_peer_that_can_not_be_a_place_is_refused(node: Node, capsys: pytest.Ca
 def test_without_a_certificate_of_its_own_this_node_dials_nobody(node: Node, doctor: Doctor) -> None:
     lose_key(node)
     assert doctor("--peer", HOST).of("peer").status == "fault"
-
-
-def test_our_own_name_is_known() -> None:
-    assert ourselves().name == user_name(os.geteuid())

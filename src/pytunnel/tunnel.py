@@ -15,6 +15,7 @@ from OpenSSL import SSL
 
 from pytunnel.endpoint import Endpoint, TcpEndpoint
 from pytunnel.errors import PytunnelError
+from pytunnel.ration import LineRation
 from pytunnel.relay import ConnectionFailed, Traffic, relay
 from pytunnel.tls.context import Side
 from pytunnel.tls.errors import HandshakeError
@@ -45,7 +46,11 @@ class Limits:
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """One connection, while it lives and afterwards: for logs and for whoever follows progress."""
+    """One connection, while it lives and afterwards: for logs and for whoever follows progress.
+
+    `hushed`: it failed before it was secured, as too many others did; observers leave it out of the log, and the tunnel
+    writes how many there were.
+    """
 
     source: str
     target: str
@@ -53,6 +58,7 @@ class Connection:
     session: Session | None = None
     failure: str | None = None
     ended: bool = False
+    hushed: bool = False
     began: float = field(default_factory=trio.current_time)
 
 
@@ -174,6 +180,7 @@ class Tunnel:
         self._sockets = sockets or SocketOptions()
         self._observe = observe
         self._once = once
+        self._ration = LineRation()
         self._taken = False
         self._draining = False
         self._unproven: dict[Connection, trio.CancelScope] = {}  # in their handshake as TLS servers, the oldest first
@@ -184,8 +191,14 @@ class Tunnel:
 
     async def serve(self, listeners: Sequence[Listener]) -> None:
         """Accept and carry until `drain` is called or the listeners have no more to give; closes the listeners."""
-        with self._carrying:
-            await self._serve(listeners)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._ration.report)
+            try:
+                with self._carrying:
+                    await self._serve(listeners)
+            finally:
+                self._ration.summarise()
+            nursery.cancel_scope.cancel()
         if self._carrying.cancelled_caught:
             log.warning("the %g s for draining are over: what was still open was cut off", self._limits.drain)
 
@@ -221,11 +234,9 @@ class Tunnel:
         """One accepted connection, from its first byte to its last; no failure of it leaves this function."""
         source = places.peer_of(accepted)
         if not places.is_allowed(accepted, self._sockets):
-            log.warning("%s refused: its address is not in the allowed range", source)
-            await places.abort(accepted)
+            await self._refuse(accepted, source, "its address is not in the allowed range")
         elif self.open >= self._limits.connections and not self._drop_unproven():
-            log.warning("%s refused: %d connections are open, as many as allowed", source, self.open)
-            await places.abort(accepted)
+            await self._refuse(accepted, source, f"{self.open} connections are open, as many as allowed")
         else:
             places.adjust(accepted, self._sockets)
             self.open += 1
@@ -233,6 +244,11 @@ class Tunnel:
                 await self.carry(accepted, Connection(source, self._target, Traffic()))
             finally:
                 self.open -= 1
+
+    async def _refuse(self, accepted: Stream, source: str, reason: str) -> None:
+        if self._ration.take():
+            log.warning("%s refused: %s", source, reason)
+        await places.abort(accepted)
 
     async def carry(self, accepted: Stream, connection: Connection) -> None:
         """Secure, dial and relay one accepted stream; it and what was dialled are closed afterwards.
@@ -246,6 +262,8 @@ class Tunnel:
             connection.failure = str(error)
         except OSError as error:  # the system has no more of something; that's no reason to end the others
             connection.failure = f"{connection.source} can't be carried to {connection.target}: {error.strerror}"
+        if connection.failure is not None and connection.session is None:
+            connection.hushed = not self._ration.take()
         connection.ended = True
         self._observe(connection)
 
@@ -314,7 +332,7 @@ async def _break_off(stream: Stream) -> None:
 
 def log_end(connection: Connection) -> None:
     """An observer that writes one line for a connection that has ended: who, how much, how long, how."""
-    if not connection.ended:
+    if not connection.ended or connection.hushed:
         return
     seconds = trio.current_time() - connection.began
     traffic, session = connection.traffic, connection.session

@@ -621,6 +621,56 @@ async def test_nothing_is_logged_while_a_connection_lives(caplog: pytest.LogCapt
     assert not caplog.records
 
 
+async def _fail_in_the_handshake(times: int, limits: Limits) -> None:
+    """A tunnel that logs, and strangers that leave without a handshake or are refused; then a peer that is trusted."""
+    site = Site()
+    server = TlsServer(SERVER, ANYONE, limits.handshake)
+    tunnel = Tunnel(site.dial, "the place", limits, server=server, observe=log_end)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tunnel.serve, [site.door])
+        proven = [await site.call() for _ in range(limits.connections - 1)]
+        for _ in range(times):
+            await (await site.door.knock()).aclose()
+            await wait_all_tasks_blocked()
+        client = await site.call()
+        await wait_all_tasks_blocked()
+        for _ in range(times):
+            await (await site.door.knock()).aclose()
+            await wait_all_tasks_blocked()
+        for each in (*proven, client):
+            await finish(each, site.dialled.popleft())
+        await wait_all_tasks_blocked()
+        tunnel.drain()
+
+
+def test_strangers_cannot_flood_the_log_and_each_of_them_counts(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    in_trio_without_waiting(_fail_in_the_handshake)(50, Limits(connections=2))
+    failed = [text for text in caplog.messages if "during the TLS handshake" in text or "refused" in text]
+    assert len(failed) == 10
+    assert [text for text in caplog.messages if "ended:" in text]
+    assert caplog.messages[-1] == (
+        "90 more connections failed before they were secured; only the first 10 in 60 s are named"
+    )
+
+
+def test_who_was_trusted_is_named_whatever_the_number_of_failures(caplog: pytest.LogCaptureFixture) -> None:
+    @in_trio_without_waiting
+    async def fail_often() -> None:
+        refusing = Site(refuses="the place can't be reached")
+        server = TlsServer(SERVER, ANYONE, 20)
+        tunnel = Tunnel(refusing.dial, "the place", Limits(), server=server, observe=log_end)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tunnel.serve, [refusing.door])
+            for _ in range(15):
+                await refusing.call()
+                await wait_all_tasks_blocked()
+            tunnel.drain()
+
+    fail_often()
+    assert len(caplog.messages) == 15
+
+
 # What SNI announces.
 
 

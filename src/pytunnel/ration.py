@@ -1,0 +1,61 @@
+"""A ration of log lines about connections that nobody has vouched for: anyone can make them, as many as they like.
+
+The first few of each minute are worth a line; of the others the log holds how many there were.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+log = logging.getLogger(__name__)
+
+LINES = 10
+"""Lines in one period."""
+
+PERIOD = 60.0
+"""Seconds; a period begins with its first line."""
+
+
+class LineRation:
+    """Decides which connections that failed before they were secured are written to the log, and counts the others."""
+
+    def __init__(self) -> None:
+        self._ends = -float("inf")
+        self._lines = 0
+        self._left_out = 0
+        self._exhausted = trio.Event()
+
+    def take(self) -> bool:
+        """Whether one more line may be written; if not, it is counted, and the next summary tells of it."""
+        if trio.current_time() >= self._ends:
+            self.summarise()
+            self._ends = trio.current_time() + PERIOD
+            self._lines = 0
+        if self._lines < LINES:
+            self._lines += 1
+            return True
+        self._left_out += 1
+        self._exhausted.set()
+        return False
+
+    async def report(self) -> None:
+        """Write the summary of each period in which lines were left out, when it is over; goes on until cancelled."""
+        while True:
+            await self._exhausted.wait()
+            await trio.sleep_until(self._ends)
+            self.summarise()
+
+    def summarise(self) -> None:
+        """Write how many lines were left out since the last summary; nothing if none were."""
+        if self._left_out:
+            log.warning(
+                "%d more connections failed before they were secured; only the first %d in %g s are named",
+                self._left_out,
+                LINES,
+                PERIOD,
+                extra={"fields": {"connections": self._left_out}},
+            )
+        self._left_out = 0
+        self._exhausted = trio.Event()

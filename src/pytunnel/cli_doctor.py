@@ -36,7 +36,7 @@ def add_doctor(commands: Commands) -> None:
     parser.add_argument("--defaults-group-suffix", metavar="SUFFIX", help="read the groups with this suffix besides")
     parser.add_argument("--role", choices=[role.value for role in Role], help="look at one role alone (default: both)")
     parser.add_argument("--user", help="the server's user (default: the option files', else mysql)")
-    parser.add_argument("--peer", metavar="HOST[:PORT]", help="also make a handshake with a node that listens there")
+    parser.add_argument("--peer", metavar="HOST[:PORT]", help="also shake hands with a node that listens (port 4444)")
     parser.add_argument("--json", action="store_true", help="a list of objects: check, status, text, advice")
     parser.set_defaults(run=_run_doctor)
 

@@ -30,6 +30,7 @@ DONOR_ENVIRONMENT = {
     "WSREP_SST_OPT_AUTH": "au:th",
     "PATH": "/usr/bin",
 }
+SYSTEM_TMPDIR = ["/tmp"]  # noqa: S108 - only its name is looked at
 SHORTEST = ["--role", "joiner", "--address", "node2", "--datadir", "/db"]
 
 
@@ -63,7 +64,6 @@ def test_a_donor_s_call_is_understood() -> None:
         defaults_file=Path("/db/my1.cnf"),
         gtid=GTID,
         gtid_domain_id=0,
-        local_port=3401,
         socket=Path("/db/s1"),
         auth="au:th",
         secret=Secret("user1", "secret2"),
@@ -132,7 +132,21 @@ def test_the_environment_names_directories() -> None:
     }
     request = parse_request(SHORTEST, environment)
     assert request.environment_paths == ServerPaths(data_home="/d", redo="/l", undo="/u")
-    assert request.tmpdir == Path("/t")
+    assert request.tmpdir == (Path("/t"),)
+
+
+@pytest.mark.parametrize(
+    ("environment", "directories"),
+    [
+        ({}, SYSTEM_TMPDIR),
+        ({"TMPDIR": "/x:/y"}, ["/x", "/y"]),
+        ({"MYSQL_TMP_DIR": "/a:/b", "TMPDIR": "/x"}, ["/a", "/b"]),
+        ({"MYSQL_TMP_DIR": ":/a::/b:"}, ["/a", "/b"]),
+        ({"MYSQL_TMP_DIR": ":"}, SYSTEM_TMPDIR),
+    ],
+)
+def test_the_tmpdir_may_be_a_list(environment: dict[str, str], directories: list[str]) -> None:
+    assert parse_request(SHORTEST, environment).tmpdir == tuple(map(Path, directories))
 
 
 def test_the_log_directory_of_this_transfer_goes_before_innodb_s() -> None:

@@ -52,7 +52,8 @@ class Request:
 
     `gtid` (UUID:SEQNO) and `gtid_domain_id` come to the donor alone, and so does `secret`, which the joiner put into
     its ready line; `parent`, the server's process id, comes to the joiner. `auth` is wsrep_sst_auth. `paths` are from
-    our own options, `environment_paths` from the environment; `mysqld_args` is the server's command line.
+    our own options, `environment_paths` from the environment; `mysqld_args` is the server's command line. `tmpdir`
+    may be several directories, in the order in which the server names them.
     """
 
     role: Role
@@ -65,12 +66,10 @@ class Request:
     bypass: bool = False
     gtid: str | None = None
     gtid_domain_id: int | None = None
-    local_port: int | None = None
     socket: Path | None = None
-    progress: bool = False
     secret: Secret | None = None
     auth: str | None = field(default=None, repr=False)
-    tmpdir: Path = _SYSTEM_TMPDIR
+    tmpdir: tuple[Path, ...] = (_SYSTEM_TMPDIR,)
     paths: ServerPaths = ServerPaths()
     environment_paths: ServerPaths = ServerPaths()
     mysqld_args: tuple[ServerOption, ...] = ()
@@ -90,7 +89,7 @@ _PATH_OPTIONS = {
 _OPTIONS = frozenset(
     {
         *_PATH_OPTIONS,
-        *("role", "address", "datadir", "parent", "gtid", "gtid-domain-id", "local-port", "socket", "progress"),
+        *("role", "address", "datadir", "parent", "gtid", "gtid-domain-id", "socket"),
         *("defaults-file", "defaults-extra-file", "defaults-group-suffix"),
     }
 )
@@ -118,12 +117,10 @@ def parse_request(arguments: Sequence[str], environment: Mapping[str, str]) -> R
         bypass=bypass,
         gtid=gtid,
         gtid_domain_id=domain,
-        local_port=_number("local-port", ours.get("local-port")),
         socket=_path(ours.get("socket")),
-        progress=ours.get("progress", "0") != "0",
         auth=_said(environment.get("WSREP_SST_OPT_AUTH")),
         secret=_secret(_said(environment.get("WSREP_SST_OPT_REMOTE_AUTH"))),
-        tmpdir=Path(_said(environment.get("MYSQL_TMP_DIR")) or environment.get("TMPDIR") or _SYSTEM_TMPDIR),
+        tmpdir=_tmpdir(_said(environment.get("MYSQL_TMP_DIR")) or environment.get("TMPDIR") or ""),
         paths=ServerPaths(**{field: ours[name] for name, field in _PATH_OPTIONS.items() if name in ours}),
         environment_paths=_environment_paths(environment),
         mysqld_args=mysqld_args,
@@ -202,6 +199,11 @@ def _datadir(text: str | None, mysqld_args: Sequence[ServerOption]) -> Path:
 
 def _path(text: str | None) -> Path | None:
     return Path(text) if text is not None else None
+
+
+def _tmpdir(text: str) -> tuple[Path, ...]:
+    """The server's tmpdir, which may be a list separated by colons."""
+    return tuple(Path(name) for name in text.split(":") if name) or (_SYSTEM_TMPDIR,)
 
 
 def _number(name: str, text: str | None) -> int | None:

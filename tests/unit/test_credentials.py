@@ -223,7 +223,8 @@ def test_a_directory_in_a_file_s_place_is_named(place: Path) -> None:
 def test_a_file_that_is_not_ours_to_read_is_named(place: Path) -> None:
     wanted = combined(place, NODE1.combined_pem())
     (place / "node.pem").chmod(0)
-    assert "must be readable by the user that runs the tunnel" in refusal(wanted)
+    said = refusal(wanted)
+    assert said.startswith(f"the certificate file {place}/node.pem can't be read: Permission denied; expected a PEM file")
 
 
 def test_another_certificate_s_key_is_refused(place: Path) -> None:
@@ -296,6 +297,16 @@ def test_a_key_of_a_kind_that_tls_cannot_use_is_refused(place: Path) -> None:
     assert "make an RSA or ECDSA key" in refusal(
         combined(place, _pem(x25519.X25519PrivateKey.generate(), NODE1.certificate))
     )
+
+
+def test_a_pipe_is_refused_at_once(place: Path) -> None:
+    os.mkfifo(place / "node.pem")
+    assert "node.pem is no regular file" in refusal(TlsSettings(certificate=place / "node.pem", ca=place / "ca.pem"))
+
+
+def test_a_device_that_never_ends_is_refused_at_once(place: Path) -> None:
+    wanted = TlsSettings(certificate=Path("/dev/zero"), ca=place / "ca.pem")
+    assert "/dev/zero is no regular file" in refusal(wanted)
 
 
 def test_a_file_that_is_far_too_large_is_refused(place: Path) -> None:

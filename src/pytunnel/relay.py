@@ -7,6 +7,7 @@ a slow reader makes its writer wait and no buffer grows.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import trio
@@ -65,7 +66,10 @@ async def relay(
             except (PytunnelError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 if isinstance(error, _SinkBroke):
                     # What it said before may still be on its way: an answer, or the TLS alert that tells the reason.
+                    # Until it has read them, what its peer still sends is taken and thrown away: closing a socket
+                    # with unread bytes is a reset, and a reset overtakes last words.
                     with trio.move_on_after(_LAST_WORDS):
+                        await _discard(source)
                         await opposite_ended.wait()
                 failure.error = failure.error or _failed(error)
                 nursery.cancel_scope.cancel()
@@ -93,6 +97,12 @@ async def _copy(source: trio.abc.Stream, sink: trio.abc.Stream, traffic: Traffic
             traffic.inward += len(data)
         traffic.last = trio.current_time()
     await _write(sink, b"")
+
+
+async def _discard(source: trio.abc.Stream) -> None:
+    with suppress(PytunnelError, trio.BrokenResourceError, trio.ClosedResourceError):
+        while await source.receive_some(_TURN):
+            pass
 
 
 async def _write(sink: trio.abc.Stream, data: bytes | bytearray) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -206,6 +207,66 @@ def test_a_port_that_is_taken_has_its_own_exit_code(joiner: PlayedServer) -> Non
 
 def test_an_argument_that_makes_no_sense_is_one_sentence(joiner: PlayedServer) -> None:
     assert_ended(joiner.start("both", "localhost"), "role", 22)
+
+
+def test_links_that_lead_out_of_the_datadir_are_refused_before_the_flush(
+    joiner: PlayedServer, donor: PlayedServer
+) -> None:
+    (donor.datadir / "shop" / "t.MYD").symlink_to("/elsewhere/t.MYD")
+    receiving = joiner.start_joiner()
+    run = donor.start_donor(receiving.ready())
+    assert run.line() == ""
+    assert_ended(run, "t.MYD -> /elsewhere/t.MYD", 22)
+    assert_old_data(joiner)
+    receiving.process.kill()
+
+
+def test_a_set_directory_that_is_missing_is_named_before_the_flush(joiner: PlayedServer, donor: PlayedServer) -> None:
+    donor.server_options["innodb-undo-directory"] = "/nowhere"
+    receiving = joiner.start_joiner()
+    run = donor.start_donor(receiving.ready())
+    assert run.line() == ""
+    assert_ended(run, "the directory of the undo tablespaces, /nowhere, is not there", 2)
+    receiving.process.kill()
+
+
+def test_a_directory_that_cannot_be_made_is_named(joiner: PlayedServer) -> None:
+    (joiner.root / "file").touch()
+    joiner.server_options["aria-log-dir-path"] = str(joiner.root / "file" / "aria")
+    assert_ended(joiner.start_joiner(), f"{joiner.root}/file/aria: Not a directory", 255)
+
+
+def test_a_file_that_vanishes_during_the_transfer_was_a_temporary_one(
+    joiner: PlayedServer, donor: PlayedServer
+) -> None:
+    listed = donor.datadir / "shop" / "#sql-1.ibd"
+    listed.touch()
+    (donor.datadir / "shop" / "big.ibd").write_bytes(bytes(2**26))
+    receiving = joiner.start_joiner()
+    sending = donor.start_donor(receiving.ready())
+    sending.expect("flush tables")
+    donor.flush()
+    wait_until(lambda: "snapshot of" in sending.log)
+    listed.unlink(missing_ok=True)
+    sending.expect("continue")
+    assert (sending.end(), receiving.end()) == (0, 0), sending.log
+    assert (joiner.datadir / "shop" / "big.ibd").stat().st_size == 2**26
+
+
+@pytest.mark.parametrize("kind", ["directory", "pipe", "garbage"])
+def test_a_state_file_that_is_none_ends_the_joiner_and_goes_with_it(joiner: PlayedServer, kind: str) -> None:
+    receiving = joiner.start_joiner()
+    ready = receiving.ready()
+    state = joiner.datadir / "rsync_tunnel_sst_complete"
+    if kind == "directory":
+        state.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(state)
+    else:
+        state.write_bytes(b"\xff" * 9000)
+    with socket.create_connection(("127.0.0.1", ready.port), LIMIT) as stranger:
+        stranger.sendall(b"a connection that ends makes the joiner look")
+    assert_ended(receiving, "rsync_tunnel_sst_complete, which the donor sent, is n", 255)
 
 
 def test_garbage_on_the_port_disturbs_nothing(joiner: PlayedServer, donor: PlayedServer) -> None:

@@ -76,6 +76,8 @@ def test_a_plan_is_understood_as_it_was_written() -> None:
     assert parse_plan(format_plan(Amount(123, 4))) == Amount(123, 4)
 
 
-@pytest.mark.parametrize("text", ["", "bytes x\nfiles 1\n", "bytes 1\n", "\n\n", "bytes ²\nfiles 1"])
+@pytest.mark.parametrize(
+    "text", ["", "bytes x\nfiles 1\n", "bytes 1\n", "\n\n", "bytes ²\nfiles 1", f"bytes {'9' * 5000}\nfiles 1"]
+)
 def test_a_plan_that_makes_no_sense_is_no_plan(text: str) -> None:
     assert parse_plan(text) is None

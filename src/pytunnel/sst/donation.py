@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 import trio
 
@@ -15,6 +16,7 @@ from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.progress import Progress
 from pytunnel.tunnel import Connection, Tunnel
 
+_LISTING = 60.0  # seconds for the joiner to answer our first question
 _CLOSING = 15.0  # seconds that the tunnel has to say good-bye after rsync has ended
 
 
@@ -30,13 +32,18 @@ class Courier:
     async def list_modules(self) -> frozenset[str]:
         """What the joiner's rsync offers; raises SstError when it can't be reached or isn't trusted."""
         connection = Connection("rsync", self.place, Traffic())
-        listing = await self._run(["joiner::"], b"", connection)
+        try:
+            with trio.fail_after(_LISTING):
+                listing = await self._run(["joiner::"], b"", connection)
+        except trio.TooSlowError as error:
+            text = f"{self.place} did not say within {_LISTING:g} s what it offers"
+            raise SstError(text, exit_code=ExitCode.BROKEN_OFF) from error
         return rsync.parse_module_list(listing.decode(errors="replace"))
 
-    async def check_access(self, module: str) -> None:
-        """Find out whether the joiner lets us in; raises SstError."""
+    async def check_access(self, file: Path, module: str) -> None:
+        """Find out whether the joiner would take a file; raises SstError."""
         connection = Connection("rsync", self.place, Traffic())
-        await self._run(rsync.list_arguments(self.target(module)), b"", connection)
+        await self._run(rsync.access_arguments(file, self.target(module)), b"", connection)
 
     async def send(self, arguments: list[str], stdin: bytes = b"") -> None:
         """One rsync run; raises SstError unless everything arrived."""
@@ -56,7 +63,7 @@ class Courier:
                 done = await self._start(rsync.client_command(theirs.fileno(), *arguments), stdin, theirs)
                 theirs.close()  # where nothing was handed over, _carry now sees the end
                 nursery.cancel_scope.deadline = trio.current_time() + _CLOSING
-        if done.returncode != 0:
+        if done.returncode not in (0, rsync.VANISHED):
             raise self._failure(done, connection)
         return done.stdout
 
@@ -86,10 +93,10 @@ class Courier:
         await self.tunnel.carry(trio.StapledStream(writing, reading), connection)
 
     def _failure(self, done: subprocess.CompletedProcess[bytes], connection: Connection) -> SstError:
-        """Why it failed: the tunnel's reason comes first, rsync only sees a connection that ends."""
-        if connection.failure is not None:
-            broken = "the transfer broke off: " if self.progress.moved else ""
-            return SstError(f"{broken}{connection.failure}", exit_code=ExitCode.BROKEN_OFF)
+        """Why it failed: rsync's reason where it has one of its own, for it may only see a connection that ends."""
         words = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
         said = [line for line in words if line and not line.startswith("rsync error:")]
+        if connection.failure is not None and not (connection.session and rsync.blames_files(done.returncode, said)):
+            broken = "the transfer broke off: " if self.progress.moved else ""
+            return SstError(f"{broken}{connection.failure}", exit_code=ExitCode.BROKEN_OFF)
         return rsync.failure(done.returncode, (said or words or [""])[0])

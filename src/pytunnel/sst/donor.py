@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -77,15 +78,37 @@ async def donate(setup: Setup) -> None:
                     exit_code=ExitCode.PROTOCOL,
                 )
             donation = _Donation(setup, courier, modules, private, progress)
-            if donation.plan_module in modules:
-                await courier.check_access(donation.plan_module)  # before the server stops for the flush
+            await _check_before_flush(donation)
             if request.bypass:
                 await _bypass(donation)
                 return
             try:
                 await _full(donation)
-            finally:  # the server writes this file twice within a millisecond, the second time after we took it
+            finally:
+                # The server writes this file twice within a millisecond, the second time after we took it.
                 (request.datadir / _FLUSHED).unlink(missing_ok=True)
+                (request.datadir / binlog.ARCHIVE).unlink(missing_ok=True)
+
+
+async def _check_before_flush(donation: _Donation) -> None:
+    """Find out what would make the transfer fail while the server still runs freely."""
+    if donation.plan_module in donation.modules:
+        note = workplace.write_private(donation.private / PLAN_FILE, "")
+        await donation.courier.check_access(note, donation.plan_module)
+    if donation.setup.request.bypass:
+        return
+    for files in FILE_SETS:
+        directory = donation.setup.layout.directory_of(files)
+        if not directory.is_dir():
+            raise SstError(f"the directory of the {files.title}, {directory}, is not there", exit_code=ExitCode.MISSING)
+    find = partial(manifest.find_escaping_links, donation.datadir, donation.left_out)
+    links = await trio.to_thread.run_sync(find, abandon_on_cancel=True)
+    if links:
+        raise SstError(
+            f"{donation.datadir} holds symbolic links that lead out of it, whose data rsync would not carry "
+            f"({len(links)}, the first is {links[0]}); put the data into the datadir, or use another SST method",
+            exit_code=ExitCode.BAD_SETTING,
+        )
 
 
 async def _make_courier(setup: Setup, progress: Progress) -> Courier:
@@ -120,8 +143,9 @@ async def _bypass(donation: _Donation) -> None:
 
 async def _full(donation: _Donation) -> None:
     position = await _flush_tables(donation.datadir)
-    await trio.to_thread.run_sync(os.sync)
-    entries = await trio.to_thread.run_sync(manifest.list_schemas, donation.datadir, donation.left_out)
+    await trio.to_thread.run_sync(os.sync, abandon_on_cancel=True)
+    list_schemas = partial(manifest.list_schemas, donation.datadir, donation.left_out)
+    entries = await trio.to_thread.run_sync(list_schemas, abandon_on_cancel=True)
     total = manifest.total(entries) + _measure_sets(donation)
     archive = await trio.to_thread.run_sync(_pack_binlogs, donation)
     if archive is not None:
@@ -176,10 +200,12 @@ def _measure_sets(donation: _Donation) -> Amount:
 
 
 def _pack_binlogs(donation: _Donation) -> Path | None:
-    archive = donation.private / binlog.ARCHIVE
+    """The archive lies in the datadir: it may be as large as the binlogs, and a tmpdir may be small."""
+    archive = donation.datadir / binlog.ARCHIVE
     layout = donation.setup.layout
     if layout.binlog is None:
         return None
+    workplace.write_private(archive, "")
     with archive.open("wb") as file:
         packed = binlog.pack(layout.binlog, file)
     log.info("binlogs that go with the snapshot: %s", ", ".join(packed) or "none")

@@ -1,7 +1,7 @@
 """The joiner's job: check its own name, listen, let one donor's rsync write the datadir, tell the server the position.
 
-Nothing of the old data is touched before a donor that proved its name and its secret sends files. Each accepted
-connection gets an rsync of its own over a socket pair, so no plain port is ever open.
+Nothing of the old data is touched before a donor whom the CA vouches for, and who knows the secret, sends files. Each
+accepted connection gets an rsync of its own over a socket pair, so no plain port is ever open.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pytunnel.sst.manifest import FILE_SETS, Amount
 from pytunnel.sst.peers import check_own_name, expected_donor
 from pytunnel.sst.plan import PLAN_FILE, parse_plan
 from pytunnel.sst.progress import Progress, report
+from pytunnel.sst.received import open_received, read_note, remove
 from pytunnel.sst.setup import Setup
 from pytunnel.sst.state import State, parse_state
 from pytunnel.transport import places, process
@@ -47,6 +48,7 @@ class _Reception:
     progress: Progress
     tunnel: Tunnel | None = None
     last_failure: str | None = None
+    last_complaint: str | None = None
 
     @property
     def state_file(self) -> Path:
@@ -55,16 +57,16 @@ class _Reception:
     def observe(self, connection: Connection) -> None:
         """Follow each connection; when one has ended, look what it brought."""
         if connection.session is not None:
-            if not self.progress.connections:
-                log.info("the donor is %s with %s", connection.source, connection.session.peer_name)
             self.progress.observe(connection)
         if not connection.ended:
             return
         if connection.failure is not None:
             self.last_failure = connection.failure
             log.warning("%s", connection.failure)
-        if self.progress.total is None:
-            self.progress.total = _read_plan(self.private / PLAN_FILE / PLAN_FILE)
+        if self.progress.total is None and (plan := _read_plan(self.private / PLAN_FILE / PLAN_FILE)) is not None:
+            self.progress.total = plan
+            name = connection.session.peer_name if connection.session is not None else "no certificate"
+            log.info("%s with %s sends %d files, %d bytes", connection.source, name, plan.files, plan.bytes)
         if self.tunnel is not None and self.state_file.exists():
             self.tunnel.drain()
 
@@ -90,18 +92,19 @@ async def join(setup: Setup) -> None:
                     await trio.to_thread.run_sync(_unpack_binlogs, reception)
             except* trio.Cancelled:
                 # Who cancels, a server that gives up for example, knows nothing of what went wrong here.
-                if reception.last_failure is not None:
-                    raise SstError(reception.last_failure, exit_code=ExitCode.BROKEN_OFF) from None
+                reasons = [text for text in (reception.last_failure, reception.last_complaint) if text is not None]
+                if reasons:
+                    raise SstError("; ".join(reasons), exit_code=ExitCode.BROKEN_OFF) from None
                 raise
             finally:
-                reception.state_file.unlink(missing_ok=True)
-                (layout.datadir / binlog.ARCHIVE).unlink(missing_ok=True)
+                remove(reception.state_file)
+                remove(layout.datadir / binlog.ARCHIVE)
     server.say(str(state.position))
 
 
 async def _receive(reception: _Reception) -> State:
     setup = reception.setup
-    reception.state_file.unlink(missing_ok=True)
+    remove(reception.state_file)
     config = _write_config(reception)
     listeners = await _listen(setup)
     reading, writing = os.pipe()
@@ -118,13 +121,13 @@ async def _receive(reception: _Reception) -> State:
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(report, reception.progress)
-            nursery.start_soon(_log_rsync, reading)
+            nursery.start_soon(_log_rsync, reading, reception)
             server.say(format_ready(announced, reception.secret))
             await reception.tunnel.serve(listeners)
             nursery.cancel_scope.cancel()
     finally:
         os.close(writing)
-    state = parse_state(reception.state_file.read_text())
+    state = parse_state(read_note(reception.state_file))
     _check_secret(state, reception)
     if not state.bypass:
         log.info("%s", reception.progress.closing_line())
@@ -189,23 +192,22 @@ async def _start_rsync(config: Path, stderr: int) -> Stream:
     return await process.spawn(rsync.daemon_command(config), environment=environment, stderr=stderr)
 
 
-async def _log_rsync(descriptor: int) -> None:
-    """Put what the joiner's rsync processes say into the log: complaints as warnings, the rest for debugging."""
+async def _log_rsync(descriptor: int, reception: _Reception) -> None:
+    """Put what the joiner's rsync processes complain of into the log, and keep the last of it for the final error."""
     async with trio.lowlevel.FdStream(descriptor) as stream:
         unfinished = b""
         async for data in stream:
             *lines, unfinished = (unfinished + data).split(b"\n")
             for line in lines:
-                text = line.decode(errors="replace")
-                complaint = any(word in text for word in ("rsync:", "error", "failed", "denied", "mismatch"))
-                log.log(logging.WARNING if complaint else logging.DEBUG, "rsync says: %s", text)
+                text = f"rsync says: {line.decode(errors='replace')}"
+                log.warning("%s", text)
+                if "rsync error:" not in text:  # that line only repeats the exit code
+                    reception.last_complaint = text
 
 
 def _read_plan(path: Path) -> Amount | None:
-    try:
-        return parse_plan(path.read_text())
-    except (OSError, UnicodeDecodeError):
-        return None  # an old donor sends none
+    """What the donor announced; an old one announces nothing."""
+    return parse_plan(read_note(path)) if os.path.lexists(path) else None
 
 
 def _check_secret(state: State, reception: _Reception) -> None:
@@ -228,6 +230,6 @@ def _unpack_binlogs(reception: _Reception) -> None:
     place = reception.setup.layout.binlog
     if place is None or not archive.exists():
         return
-    with archive.open("rb") as file:
+    with open_received(archive) as file:
         names = binlog.unpack(place, file)
     log.info("binlogs that came with the snapshot: %s", ", ".join(names) or "none")

@@ -72,6 +72,29 @@ def list_schemas(datadir: Path, left_out: Iterable[Path] = ()) -> list[Entry]:
     return entries
 
 
+def find_escaping_links(datadir: Path, left_out: Iterable[Path] = ()) -> list[str]:
+    """Symbolic links that lead out of the datadir, as `PATH -> TARGET`: their data doesn't travel with them.
+
+    Also schemas that are links themselves, wherever they lead: a schema is a directory.
+    """
+    found = [path for path in datadir.iterdir() if path.is_symlink() and path.is_dir()]
+    for entry in list_schemas(datadir, left_out):
+        path = datadir / os.fsdecode(entry.path)
+        if path.is_symlink() and _leads_out(path.relative_to(datadir), path.readlink()):
+            found.append(path)
+    return [f"{path} -> {path.readlink()}" for path in found]
+
+
+def _leads_out(link: Path, target: Path) -> bool:
+    """Whether a relative link goes up more often than it is deep, or is no relative one."""
+    depth = len(link.parent.parts)
+    for part in target.parts:
+        depth += -1 if part == ".." else 1
+        if depth < 0:
+            return True
+    return target.is_absolute()
+
+
 def measure(directory: Path, files: FileSet) -> Amount:
     """How many files of a set lie in `directory`, and their bytes."""
     total = Amount()

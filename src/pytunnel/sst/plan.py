@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from pytunnel.sst.manifest import Amount
 
 PLAN_FILE = "plan"
+
+_NUMBER = re.compile(r"[0-9]{1,19}")
 
 
 def format_plan(total: Amount) -> str:
@@ -15,6 +19,6 @@ def format_plan(total: Amount) -> str:
 def parse_plan(text: str) -> Amount | None:
     """What a note says; None where it says nothing that can be understood."""
     words = dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
-    if not all(words.get(name, "").isascii() and words.get(name, "").isdigit() for name in ("bytes", "files")):
+    if not all(_NUMBER.fullmatch(words.get(name, "")) for name in ("bytes", "files")):
         return None
     return Amount(int(words["bytes"]), int(words["files"]))

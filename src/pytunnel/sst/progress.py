@@ -38,7 +38,8 @@ class Progress:
     def closing_line(self) -> str:
         """One sentence about the whole transfer."""
         seconds = max(trio.current_time() - self.began, 0.001)
-        session = next((c.session for c in reversed(self.connections) if c.session is not None), None)
+        most = max(self.connections, key=lambda connection: connection.traffic.outward, default=None)
+        session = most.session if most is not None else None
         files = f" in {self.total.files} files" if self.total is not None else ""
         secured = f"; {session.version} {session.cipher} with {session.peer_name}" if session is not None else ""
         return (

@@ -21,6 +21,11 @@ USER = "pytunnel"
 
 _BLANK = re.compile(r"\s")
 _HANDOVER = Path(__file__).with_name("handover.py")
+# Nothing that a transfer needs, but what could lead a donor's bytes out of the served directory.
+_REFUSED = (
+    *("copy-links", "copy-unsafe-links", "copy-dirlinks", "keep-dirlinks", "devices", "specials", "write-devices"),
+    *("copy-devices", "backup-dir", "super", "fake-super", "temp-dir", "partial-dir", "log-file"),
+)
 _IDLE_LIMIT = 300  # seconds without a byte, then rsync's daemon gives up
 
 _SAID = {
@@ -35,10 +40,10 @@ _SAID = {
     19: "rsync was stopped",
     20: "rsync was killed",
     23: "some files could not be transferred",
-    24: "some files vanished while they were transferred",
     30: "no byte came for too long",
     35: "the other node did not answer in time",
 }
+_ABOUT_FILES = (3, 11, 23)
 _EXIT_CODES = {2: ExitCode.PROTOCOL, 12: ExitCode.BROKEN_OFF, 10: ExitCode.BROKEN_OFF, 30: ExitCode.BROKEN_OFF}
 
 
@@ -73,11 +78,12 @@ def daemon_config(modules: Iterable[Module], secrets_file: Path | None) -> str:
     lines = [
         "use chroot = no",
         "read only = no",
-        "write only = no",
+        "write only = yes",
         f"timeout = {_IDLE_LIMIT}",
         # with `use chroot = no` the default would rewrite every symlink, and the donor's are to be kept
         "munge symlinks = no",
-        "log file = /dev/fd/2",
+        "log file = /dev/null",  # complaints come on standard error besides
+        f"refuse options = {' '.join(_REFUSED)}",
     ]
     if os.geteuid() == 0:  # started by root, rsync would serve as nobody, who can't write the datadir
         lines += [f"uid = {os.geteuid()}", f"gid = {os.getegid()}"]
@@ -152,7 +158,7 @@ def delete_arguments(datadir: Path, left_out: Iterable[Path], target: str) -> li
 
 def schema_arguments(datadir: Path, target: str) -> list[str]:
     """Transfer the files whose list is given on standard input."""
-    return ["--from0", "--files-from=-", *_KEEP, *_WRITE, f"{datadir}/", target]
+    return ["--from0", "--files-from=-", "--ignore-missing-args", *_KEEP, *_WRITE, f"{datadir}/", target]
 
 
 def set_arguments(directory: Path, files: FileSet, target: str) -> list[str]:
@@ -171,9 +177,9 @@ def set_arguments(directory: Path, files: FileSet, target: str) -> list[str]:
     ]
 
 
-def list_arguments(target: str) -> list[str]:
-    """List a module, to find out whether we are let in."""
-    return ["--list-only", target]
+def access_arguments(file: Path, target: str) -> list[str]:
+    """Go through the motions of sending a file, to find out whether we are let in."""
+    return ["--dry-run", "--", str(file), target]
 
 
 def file_arguments(file: Path, target: str) -> list[str]:
@@ -188,9 +194,18 @@ def protected(datadir: Path, directories: Iterable[Path]) -> list[str]:
     return [*foreign, *(f"/{_literal(str(path))}/" for path in inside)]
 
 
+VANISHED = 24
+"""The exit code for files that were deleted meanwhile: temporary ones, because the server's tables are locked."""
+
+
 def parse_module_list(listing: str) -> frozenset[str]:
     """The names of an rsync daemon's modules from what it lists: a name and a comment a line."""
     return frozenset(line.split("\t")[0].strip() for line in listing.splitlines() if "\t" in line)
+
+
+def blames_files(code: int, said: Iterable[str]) -> bool:
+    """Whether rsync failed by a file (disk full, permission), and not because its connection ended."""
+    return code in _ABOUT_FILES or any(word in line for line in said for word in ("write failed", "failed:"))
 
 
 def failure(code: int, last_words: str) -> SstError:
@@ -208,7 +223,9 @@ def _filter(module: Module) -> str:
 
 
 def _literal(text: str) -> str:
-    """The text as a pattern of rsync that matches nothing else."""
+    """The text as a pattern of rsync that matches nothing else; without a wildcard rsync knows no escapes."""
+    if not any(wildcard in text for wildcard in "*?["):
+        return text
     return re.sub(r"([*?\[\\])", r"\\\1", text)
 
 

@@ -10,8 +10,10 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 
@@ -25,6 +27,8 @@ from pytunnel.sst.request import Request, Role, parse_request
 from pytunnel.transport.errors import TransportError
 
 log = logging.getLogger(__name__)
+
+_Kind = TypeVar("_Kind", bound=BaseException)
 
 _HELP = """\
 usage: wsrep_sst_{method} --role joiner|donor --address HOST[:PORT][/MODULE] --datadir DIR [OPTION VALUE]...
@@ -95,10 +99,9 @@ async def _fail_on(signals: AsyncIterator[int]) -> None:
 
 def _report(error: Exception) -> int:
     """Write the failure and what led to it as one line, and give its exit code."""
-    known = list(_known(error))
+    known = list(_known(error, PytunnelError))
     if not known:
-        log.error("a fault of pytunnel's own; please report it with this line", exc_info=error)
-        return int(ExitCode.OTHER)
+        return _report_unforeseen(error)
     log.error("%s", "; before that: ".join(dict.fromkeys(map(str, known))))
     first = known[0]
     if isinstance(first, TransportError) and first.port_taken:
@@ -106,10 +109,23 @@ def _report(error: Exception) -> int:
     return first.exit_code if first.exit_code > 1 else int(ExitCode.BROKEN_OFF)
 
 
-def _known(error: BaseException) -> Iterator[PytunnelError]:
-    """Every PytunnelError in a tree of exception groups, which nurseries raise; the first one ended the rest."""
-    if isinstance(error, PytunnelError):
-        yield error
-    elif isinstance(error, BaseExceptionGroup):
+def _report_unforeseen(error: Exception) -> int:
+    """What the system refused is named with its file; anything else is a fault of ours, told with its place."""
+    refused = next(_known(error, OSError), None)
+    if refused is not None:
+        log.error("the transfer failed: %s: %s", refused.filename or "the system refused", refused.strerror)
+        return int(ExitCode.MISSING if isinstance(refused, FileNotFoundError) else ExitCode.OTHER)
+    first = next(_known(error, Exception), error)
+    place = traceback.extract_tb(first.__traceback__)[-1]
+    text = "a fault of pytunnel's own; please report it: %s: %s (%s:%s)"
+    log.error(text, type(first).__name__, first, place.filename, place.lineno)
+    return int(ExitCode.OTHER)
+
+
+def _known(error: BaseException, kind: type[_Kind]) -> Iterator[_Kind]:
+    """Every error of a kind in a tree of exception groups, which nurseries raise; the first one ended the rest."""
+    if isinstance(error, BaseExceptionGroup):
         for each in error.exceptions:
-            yield from _known(each)
+            yield from _known(each, kind)
+    elif isinstance(error, kind):
+        yield error

@@ -101,6 +101,46 @@ def test_encrypt_4_takes_the_ssl_keys_even_beside_t_keys() -> None:
     assert choose(sst).tls.certificate == Path("/s")
 
 
+def test_encrypt_4_takes_what_sst_does_not_name_from_the_server() -> None:
+    tls = choose(group("encrypt=4", "ssl-cert=/s", "ssl-key=/k"), MYSQLD).tls
+    assert (tls.ca, tls.certificate, tls.key) == (Path("/m/ca"), Path("/s"), Path("/k"))
+
+
+def test_encrypt_4_is_content_with_a_roles_own_keys() -> None:
+    sst = group("encrypt=4", "ssl-ca=/a", "ssl-server-cert=/s", "ssl-server-key=/k")
+    assert choose(sst).tls.certificate == Path("/s")
+    with pytest.raises(SstError, match="ssl-cert and ssl-key are not set"):
+        choose(sst, role=Role.DONOR)
+
+
+@pytest.mark.parametrize(("named", "missing"), [("ssl-cert=/s", "ssl-key"), ("ssl-key=/k", "ssl-cert")])
+def test_a_certificate_and_a_key_of_two_groups_are_never_mixed(named: str, missing: str) -> None:
+    error = refusal(group("encrypt=4", named), MYSQLD)
+    assert f"{missing} is not set; a certificate and its key are taken from the same group" in str(error)
+    assert f"{named.partition('=')[0]} in [sst]" in str(error)
+    tls = choose(group(named), MYSQLD).tls
+    assert Path("/m/cert") != tls.certificate
+    assert Path("/m/key") != tls.key
+
+
+def test_the_servers_certificate_may_stand_beside_a_ca_of_sst() -> None:
+    chosen = choose(group("ssl-ca=/a"), MYSQLD)
+    assert (chosen.tls.ca, chosen.tls.certificate, chosen.tls.key) == (Path("/a"), Path("/m/cert"), Path("/m/key"))
+    assert chosen.name_rule is NameRule.SHOULD_CARRY
+    assert chosen.source == "ssl-cert in [mysqld] and ssl-ca in [sst]"
+
+
+def test_a_ca_of_sst_is_not_widened_by_the_servers() -> None:
+    tls = choose(group("ssl-cert=/c", "ssl-capath=/dir"), MYSQLD).tls
+    assert (tls.ca, tls.ca_directory) == (None, Path("/dir"))
+
+
+@pytest.mark.parametrize("name", ["sst", "mysqld"])
+def test_an_empty_path_is_refused_with_the_name_of_its_group(name: str) -> None:
+    groups = {"sst": NONE, "mysqld": MYSQLD} | {name: group("ssl-cert=/c", "ssl-ca=")}
+    assert f"ssl-ca in [{name}] is empty" in str(refusal(groups["sst"], groups["mysqld"]))
+
+
 @pytest.mark.parametrize(
     ("mode", "verify", "verify_name"),
     [("REQUIRED", False, False), ("verify_ca", True, False), ("VERIFY_IDENTITY", True, True)],

@@ -21,8 +21,9 @@ CLUSTER_MODE = "pxc-encrypt-cluster-traffic"
 
 _CLUSTER_FILES = (("ssl-ca", "ca.pem"), ("ssl-cert", "server-cert.pem"), ("ssl-key", "server-key.pem"))
 _T_KEYS = ("tca", "tcapath", "tcert", "tkey")
-_SSL_KEYS = ("ssl-ca", "ssl-capath", "ssl-cert", "ssl-key")
-_DEMANDED = {"2": ("tca", "tcert"), "3": ("tkey", "tcert"), "4": ("ssl-ca", "ssl-cert", "ssl-key")}
+_IDENTITY = ("ssl-cert", "ssl-key")
+_TRUST = ("ssl-ca", "ssl-capath")
+_DEMANDED = {"2": ("t", ("ca", "cert")), "3": ("t", ("key", "cert")), "4": ("ssl-", ("ca", "cert", "key"))}
 _PREFIX = {Role.JOINER: "ssl-server-", Role.DONOR: "ssl-client-"}
 
 
@@ -46,22 +47,49 @@ class TlsFiles:
     name_rule: NameRule = NameRule.MUST_CARRY
 
 
-def choose_files(sst: OptionGroup, mysqld: OptionGroup, role: Role, datadir: Path) -> TlsFiles:
-    """The first of: cluster-wide mode, `[sst]` t* keys, `[sst]` ssl-*, `[mysqld]` ssl-*.
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A group of options with its name, for errors."""
 
-    With none of them, nothing is chosen: `sockopt` may name the files. Raises SstError for a demand of `encrypt` that
-    is not met, and for missing files of the cluster-wide mode.
+    name: str
+    options: OptionGroup
+
+    def names(self, keys: Sequence[str], role: Role) -> bool:
+        return any(key in self.options or _of_role(key, role) in self.options for key in keys)
+
+    def paths(self, keys: Sequence[str], role: Role) -> tuple[Path | None, ...]:
+        """What each key names; the role's own form of it goes first."""
+        return tuple(self.path(_of_role(key, role)) or self.path(key) for key in keys)
+
+    def path(self, key: str) -> Path | None:
+        if key not in self.options:
+            return None
+        text = self.options.get(key)
+        if not text:
+            raise SstError(
+                f"{key} in [{self.name}] is empty; expected the path of a PEM file", exit_code=ExitCode.BAD_SETTING
+            )
+        return Path(text)
+
+
+def choose_files(sst: OptionGroup, mysqld: OptionGroup, role: Role, datadir: Path) -> TlsFiles:
+    """The first of: cluster-wide mode, `[sst]` t* keys, ssl-* keys of `[sst]` before those of `[mysqld]`.
+
+    A certificate and its key are of one group, and so are the CA's file and directory. With none of them, nothing is
+    chosen: `sockopt` may name the files. Raises SstError for a demand of `encrypt` that is not met, and for missing
+    files of the cluster-wide mode.
     """
     if mysqld.is_on(CLUSTER_MODE):
         return _cluster_wide(mysqld, datadir)
-    _check_encrypt(sst, mysqld)
-    if (sst.get("encrypt") or "") != "4" and any(key in sst for key in _T_KEYS):
-        return TlsFiles(_t_files(sst), "tca, tcert and tkey in [sst]")
-    if _names_ssl(sst, role):
-        return TlsFiles(_ssl_files(sst, (sst, mysqld), role), "ssl-* in [sst]")
-    if _names_ssl(mysqld, role):
-        return TlsFiles(_ssl_files(mysqld, (sst, mysqld), role), "ssl-* in [mysqld]", NameRule.SHOULD_CARRY)
-    return TlsFiles(_t_files(sst), "sockopt in [sst]")
+    mode = _encrypt_mode(sst)
+    own, server = _Group("sst", sst), _Group("mysqld", mysqld)
+    if mode in ("2", "3") or (mode is None and any(key in sst for key in _T_KEYS)):
+        files = TlsFiles(_t_files(own), "tca, tcert and tkey in [sst]")
+    else:
+        files = _ssl_files(own, server, role)
+    if mode is not None:
+        _check_demand(mode, files)
+    return files
 
 
 def secure_rsync_files(directory: Path, role: Role) -> TlsFiles:
@@ -81,14 +109,17 @@ def _cluster_wide(mysqld: OptionGroup, datadir: Path) -> TlsFiles:
             exit_code=ExitCode.MISSING,
         )
     tls = TlsSettings(
-        certificate=paths["ssl-cert"], key=paths["ssl-key"], ca=paths["ssl-ca"], revoked=_revoked((mysqld,))
+        certificate=paths["ssl-cert"],
+        key=paths["ssl-key"],
+        ca=paths["ssl-ca"],
+        revoked=_revoked((_Group("mysqld", mysqld),)),
     )
     return TlsFiles(tls, f"{CLUSTER_MODE}=ON", NameRule.SHARED)
 
 
-def _check_encrypt(sst: OptionGroup, mysqld: OptionGroup) -> None:
+def _encrypt_mode(sst: OptionGroup) -> str | None:
     if "encrypt" not in sst:
-        return
+        return None
     mode = sst.get("encrypt") or ""
     if mode in ("0", "1"):
         raise SstError(
@@ -98,59 +129,61 @@ def _check_encrypt(sst: OptionGroup, mysqld: OptionGroup) -> None:
         )
     if mode not in _DEMANDED:
         raise SstError(f"encrypt in [sst] is {mode!r}; expected 2, 3 or 4", exit_code=ExitCode.BAD_SETTING)
-    missing = [key for key in _DEMANDED[mode] if not (sst.get(key) or (mode == "4" and mysqld.get(key)))]
-    if missing:
-        raise SstError(
-            f"encrypt={mode} in [sst] demands {', '.join(_DEMANDED[mode])}, but {' and '.join(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} not set",
-            exit_code=ExitCode.BAD_SETTING,
-        )
+    return mode
 
 
-def _t_files(sst: OptionGroup) -> TlsSettings:
+def _check_demand(mode: str, files: TlsFiles) -> None:
+    tls = files.tls
+    prefix, demanded = _DEMANDED[mode]
+    given = {"ca": tls.ca, "cert": tls.certificate, "key": tls.key}
+    missing = [prefix + name for name in demanded if given[name] is None]
+    if not missing:
+        return
+    text = (
+        f"encrypt={mode} in [sst] demands {', '.join(prefix + name for name in demanded)}, but "
+        f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set"
+    )
+    if mode == "4" and (tls.certificate is None) != (tls.key is None):
+        text += f"; a certificate and its key are taken from the same group (found: {files.source})"
+    raise SstError(text, exit_code=ExitCode.BAD_SETTING)
+
+
+def _t_files(sst: _Group) -> TlsSettings:
     return TlsSettings(
-        certificate=_path(sst, "tcert"),
-        key=_path(sst, "tkey"),
-        ca=_path(sst, "tca"),
-        ca_directory=_path(sst, "tcapath"),
+        certificate=sst.path("tcert"),
+        key=sst.path("tkey"),
+        ca=sst.path("tca"),
+        ca_directory=sst.path("tcapath"),
         revoked=_revoked((sst,)),
     )
 
 
-def _names_ssl(group: OptionGroup, role: Role) -> bool:
-    return any(key in group or _of_role(key, role) in group for key in _SSL_KEYS)
-
-
-def _ssl_files(group: OptionGroup, groups: Sequence[OptionGroup], role: Role) -> TlsSettings:
-    def chosen(key: str) -> Path | None:
-        return _path(group, _of_role(key, role)) or _path(group, key)
-
-    return TlsSettings(
-        certificate=chosen("ssl-cert"),
-        key=chosen("ssl-key"),
-        ca=chosen("ssl-ca"),
-        ca_directory=chosen("ssl-capath"),
-        revoked=_revoked(groups),
+def _ssl_files(own: _Group, server: _Group, role: Role) -> TlsFiles:
+    """Own files and CA, each from the first group that names any of them; mixed, key and certificate would not fit."""
+    groups = (own, server)
+    identity = next((group for group in groups if group.names(_IDENTITY, role)), None)
+    trust = next((group for group in groups if group.names(_TRUST, role)), None)
+    certificate, key = identity.paths(_IDENTITY, role) if identity is not None else (None, None)
+    ca, ca_directory = trust.paths(_TRUST, role) if trust is not None else (None, None)
+    if identity is None and trust is None:
+        return TlsFiles(_t_files(own), "sockopt in [sst]")
+    named = (("ssl-cert" if certificate is not None else "ssl-key", identity), ("ssl-ca", trust))
+    places = [f"{name} in [{group.name}]" for name, group in named if group is not None]
+    return TlsFiles(
+        TlsSettings(certificate=certificate, key=key, ca=ca, ca_directory=ca_directory, revoked=_revoked(groups)),
+        f"ssl-* in [{identity.name}]" if identity is not None and identity is trust else " and ".join(places),
+        NameRule.SHOULD_CARRY if (identity or trust) is server else NameRule.MUST_CARRY,
     )
 
 
-def _of_role(key: str, role: Role) -> str:
-    return key.replace("ssl-", _PREFIX[role], 1)
-
-
-def _revoked(groups: Sequence[OptionGroup]) -> tuple[Path, ...]:
+def _revoked(groups: Sequence[_Group]) -> tuple[Path, ...]:
     """The revocation lists of the first group that names any."""
     for group in groups:
-        paths = [path for key in ("ssl-crl", "ssl-crlpath") if (path := _path(group, key)) is not None]
+        paths = [path for key in ("ssl-crl", "ssl-crlpath") if (path := group.path(key)) is not None]
         if paths:
             return tuple(paths)
     return ()
 
 
-def _path(group: OptionGroup, key: str) -> Path | None:
-    if key not in group:
-        return None
-    text = group.get(key)
-    if not text:
-        raise SstError(f"{key} in [sst] is empty; expected the path of a PEM file", exit_code=ExitCode.BAD_SETTING)
-    return Path(text)
+def _of_role(key: str, role: Role) -> str:
+    return key.replace("ssl-", _PREFIX[role], 1)

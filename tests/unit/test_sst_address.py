@@ -32,8 +32,8 @@ def refusal(text: str) -> str:
         ("fd00::2", Address("fd00::2", 4444)),
         ("fd00::2/rsync_tunnel_sst", Address("fd00::2", 4444, "rsync_tunnel_sst")),
         ("127.0.0.1:4999/rsync_tunnel_sst", Address("127.0.0.1", 4999, "rsync_tunnel_sst")),
-        ("node_2/m/1234/1", Address("node_2", 4444, "m", "1234", "1")),
-        ("[::1]:1/m/1234", Address("::1", 1, "m", "1234")),
+        ("node_2/m/1234/1", Address("node_2", 4444, "m")),
+        ("[::1]:1/m/1234", Address("::1", 1, "m")),
     ],
 )
 def test_an_address_is_read_as_the_server_writes_it(text: str, address: Address) -> None:

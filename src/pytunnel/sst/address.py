@@ -21,20 +21,18 @@ _ALLOWED = re.compile(r"[A-Za-z0-9_:/.@\[\]-]+", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A joiner's address. `host` has no brackets; `lsn` and `version` are what other methods put after the module."""
+    """A joiner's address; `host` has no brackets."""
 
     host: str
     port: int = DEFAULT_PORT
     module: str | None = None
-    lsn: str | None = None
-    version: str | None = None
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def parse_address(text: str) -> Address:
-    """The value of `--address`: HOST[:PORT][/MODULE[/LSN[/VERSION]]].
+    """The value of `--address`: HOST[:PORT][/MODULE[/LSN[/VERSION]]]; the last two are for other methods.
 
     Raises SstError (bad setting).
     """
@@ -60,8 +58,7 @@ def _with_path(address: Address, text: str, path: str) -> Address:
     names = path.split("/") if path else []
     if len(names) > 3 or not all(_NAME.fullmatch(name) for name in names):
         raise _refusal(f"the address {text!r}", _FORMS)
-    module, lsn, version = (*names, None, None, None)[:3]
-    return Address(address.host, address.port, module, lsn, version)
+    return Address(address.host, address.port, names[0] if names else None)
 
 
 def format_ready(address: Address, secret: Secret | None = None) -> str:

@@ -165,9 +165,10 @@ def _read_directory(directory: Path) -> list[x509.Certificate]:
 
 def _read_file(path: Path, what: str) -> bytes:
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise CredentialsError(f"the {what} {path} is larger than {_LARGEST_FILE} bytes; expected a PEM file")
-        return path.read_bytes()
+        with open(path, "rb", opener=_without_waiting) as file:  # noqa: PTH123 # Path.open takes no opener
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise CredentialsError(f"the {what} {path} is no regular file; expected a PEM file")
+            data = file.read(_LARGEST_FILE + 1)
     except FileNotFoundError as error:
         raise MissingFile(f"the {what} {path} does not exist; expected a PEM file") from error
     except OSError as error:
@@ -175,6 +176,14 @@ def _read_file(path: Path, what: str) -> bytes:
             f"the {what} {path} can't be read: {error.strerror}; "
             "expected a PEM file that the user who runs the tunnel may read"
         ) from error
+    if len(data) > _LARGEST_FILE:
+        raise CredentialsError(f"the {what} {path} is larger than {_LARGEST_FILE} bytes; expected a PEM file")
+    return data
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open, but don't wait for somebody who writes to a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def read_certificates(path: Path, what: str = _CERTIFICATE) -> list[x509.Certificate]:

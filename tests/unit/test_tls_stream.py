@@ -381,7 +381,7 @@ async def test_a_peer_that_breaks_off_is_told_apart_from_one_that_closes() -> No
             raise trio.BrokenResourceError("reset by peer")
 
     stream = TlsStream(Reset(memory_stream_pair()[0]), CLIENT, Side.CLIENT, place="the server", expected=ANYONE)
-    with pytest.raises(HandshakeError, match="the server broke the connection off during the TLS handshake"):
+    with pytest.raises(HandshakeError, match=r"the server broke the connection off during .* its log says why"):
         await stream.handshake()
 
 

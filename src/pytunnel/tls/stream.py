@@ -206,7 +206,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
             data = await self.transport.receive_some(_RECORD)
         except trio.BrokenResourceError as error:
             self._broken = True
-            raise HandshakeError(f"{self._place} broke the connection off during the TLS handshake") from error
+            raise self._broken_off() from error
         if not data:
             self._broken = True
             raise HandshakeError(f"{self._place} closed the connection during the TLS handshake; its log says why")
@@ -218,9 +218,12 @@ class TlsStream(trio.abc.HalfCloseableStream):
             await self._send_pending()
         except trio.BrokenResourceError as error:
             self._broken = True
-            raise HandshakeError(f"{self._place} broke the connection off during the TLS handshake") from error
+            raise self._broken_off() from error
         finally:
             self._send_lock.release()
+
+    def _broken_off(self) -> HandshakeError:
+        return HandshakeError(f"{self._place} broke the connection off during the TLS handshake; its log says why")
 
     async def _send_alert(self) -> None:
         """Let the peer know why; it may be gone, and the failure that is reported is the first one."""

@@ -186,6 +186,16 @@ async def test_a_source_address_is_bound() -> None:
 
 
 @in_trio
+async def test_the_bound_port_is_for_listening_so_that_several_connections_can_be_dialled() -> None:
+    (listener,) = await listening()
+    target = TcpEndpoint("127.0.0.1", port_of(listener))
+    options = SocketOptions(bind_host="127.0.0.3", bind_port=port_of(listener))
+    first, second = await places.dial(target, options), await places.dial(target, options)
+    assert [host_of(first), host_of(second)] == ["127.0.0.3", "127.0.0.3"]
+    assert len({port_of(first), port_of(second), port_of(listener)}) == 3
+
+
+@in_trio
 async def test_a_source_address_of_another_family_is_refused() -> None:
     (listener,) = await listening()
     target = TcpEndpoint("127.0.0.1", port_of(listener))
@@ -505,6 +515,27 @@ async def test_the_one_connection_is_closed_with_a_listener_that_nobody_asked() 
     ours, theirs = trio.testing.memory_stream_pair()
     await OneConnection(theirs).aclose()
     assert await ours.receive_some() == b""
+
+
+@pytest.fixture
+def own_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Standard input and output with file descriptors, which pytest's have not."""
+    with Path(os.devnull).open("r+") as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        monkeypatch.setattr(sys, "stdout", file)
+        yield
+
+
+@pytest.mark.usefixtures("own_files")
+@pytest.mark.parametrize(("name", "what"), [("stdin", "standard input"), ("stdout", "standard output")])
+@in_trio
+async def test_standard_input_or_output_that_is_closed_is_named(
+    name: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, name, None)
+    assert f"{what} is closed" in await failure(StdioEndpoint())
+    with pytest.raises(TransportError, match=f"{what} is closed"):
+        await places.open_listeners(StdioEndpoint(), DEFAULT)
 
 
 @in_trio

@@ -24,7 +24,8 @@ class Retry:
 class SocketOptions:
     """Options of TCP sockets; None leaves the system's default.
 
-    `bind_host`/`bind_port` are the local address: of the listener when listening, the source address when dialling.
+    `bind_host` is the local address: of the listener when listening, the source address when dialling; `bind_port` is
+    the listener's.
     `connect_timeout` (of one address) and the keep-alive times are in seconds, the buffers in bytes.
     `allowed_peers` holds the networks a listener accepts from (None: every one).
     """

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import TextIO
 
 import trio
+
+from pytunnel.transport.errors import TransportError
 
 
 class OneConnection(trio.abc.Listener[trio.abc.HalfCloseableStream]):
@@ -28,7 +31,13 @@ class OneConnection(trio.abc.Listener[trio.abc.HalfCloseableStream]):
 
 
 def open_stream() -> trio.abc.HalfCloseableStream:
-    """Standard input and output of this process."""
-    reading = trio.lowlevel.FdStream(sys.stdin.fileno())
-    writing = trio.lowlevel.FdStream(sys.stdout.fileno())
-    return trio.StapledStream(writing, reading)
+    """Standard input and output of this process; raises TransportError where it was started without one of them."""
+    reading = _descriptor(sys.stdin, "standard input")
+    writing = _descriptor(sys.stdout, "standard output")
+    return trio.StapledStream(trio.lowlevel.FdStream(writing), trio.lowlevel.FdStream(reading))
+
+
+def _descriptor(file: TextIO | None, what: str) -> int:
+    if file is None:
+        raise TransportError(f"stdio: can't be used: {what} is closed; open it, or redirect it from or to a file")
+    return file.fileno()

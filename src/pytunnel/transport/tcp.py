@@ -168,12 +168,11 @@ async def _connect(
 
 
 async def _bind_source(sock: trio.socket.SocketType, family: socket.AddressFamily, options: SocketOptions) -> None:
-    if options.bind_host is None and options.bind_port is None:
+    if options.bind_host is None:
         return
-    source = TcpEndpoint(options.bind_host or "", options.bind_port or 0)
+    source = TcpEndpoint(options.bind_host, 0)  # one source port would be one connection at a time
     for bind_family, address in await _resolve(source, options, passive=True):
         if bind_family == family:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             await sock.bind(address)
             return
     raise TransportError(f"the source address {source} is of another family than the target's")

@@ -74,6 +74,7 @@ def check(
     now: datetime.datetime | None = None,
 ) -> list[Finding]:
     """What is found in a file of that text, with another one of the text `key`."""
+    folder.mkdir(exist_ok=True)
     path, key_path = folder / "node.pem", None
     write_files([NewFile(path, text, private=True)])
     if key is not None:
@@ -262,6 +263,16 @@ def test_a_file_must_begin_with_the_node_s_own_certificate(tmp_path: Path, order
         level, text = only(findings)
         assert level is Level.WARNING
         assert text.startswith("the certificates are not in order: /CN=node1 is followed by /CN=Root,")
+
+
+def test_an_old_and_a_renewed_ca_of_one_key_are_in_any_order(tmp_path: Path) -> None:
+    key = make_key()
+    old, new = (make_ca("Test CA", valid_for(days), key) for days in (400, 500))
+    for first, second in ((old, new), (new, old)):
+        findings = check(
+            tmp_path / str(first is old), first.certificate_pem + second.certificate_pem, trusted=[old, new]
+        )
+        assert only(findings)[0] is Level.OK
 
 
 def test_a_bundle_in_a_certificate_s_place_is_a_warning(tmp_path: Path) -> None:

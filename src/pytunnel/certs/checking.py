@@ -116,9 +116,10 @@ def _mistakes(subject: Subject, certificates: Sequence[x509.Certificate], now: d
 def _certificate_to_come_first(certificates: Sequence[x509.Certificate]) -> x509.Certificate | None:
     """The node's own certificate where the file begins with one of its issuers."""
     first, *rest = certificates
-    if not any(_has_issued(first, item) for item in rest if item != first):
-        return None
-    return next(item for item in rest if not any(_has_issued(item, other) for other in certificates if other != item))
+    # Two certificates of one key and one name, an old and a renewed one, look as if each had issued the other.
+    issued = [item for item in rest if _has_issued(first, item) and not _has_issued(item, first)]
+    last = (item for item in rest if not any(_has_issued(item, other) for other in certificates if other != item))
+    return next(last, issued[0]) if issued else None
 
 
 def _has_issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:

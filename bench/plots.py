@@ -27,7 +27,7 @@ _GROUP_WIDTH = 0.8
 def draw_bars(path: Path, results: Results, experiments: Sequence[str], metric: str, title: str) -> None:
     """One group of bars for each experiment, one bar for each peer: the median, and a line from least to most."""
     names = list(dict.fromkeys(name for experiment in experiments for name in results.peers(experiment)))
-    figure, axes = pyplot.subplots(figsize=(1.6 + 0.55 * len(experiments) * len(names), 3.6), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(3.2 + 0.45 * len(experiments) * len(names), 3.6), layout="constrained")
     width = _GROUP_WIDTH / len(names)
     for number, name in enumerate(names):
         for group, experiment in enumerate(experiments):

@@ -52,7 +52,7 @@ def write(results: Results, place: Place) -> None:
     for section in _sections(results):
         lines += [f"## {section.title}", "", section.text, "", *_table(results, section), ""]
         for metric, name in section.drawn:
-            plots.draw_bars(place.pictures / name, results, section.experiments, metric, f"{section.title}: {metric}")
+            plots.draw_bars(place.pictures / name, results, section.experiments, metric, section.title)
             lines += [f"![{metric}]({place.pictures.name}/{name})", ""]
     place.page.write_text("\n".join(lines).rstrip("\n") + "\n")
 
@@ -89,10 +89,9 @@ def _sections(results: Results) -> Iterator[_Section]:
         "Snapshots (goal 5)",
         f"{_gigabytes(sizes['snapshot_bytes'])} from a donor's datadir to an empty joiner's, both in memory, with real "
         "rsync, four at once for everybody; every file's digest is compared. The clock runs from the flushed tables "
-        "until the joiner has everything; processor time is that of all programs, rsync's included. “no tunnel” "
+        "until the joiner's server may go on; processor time is that of all programs, rsync's included. “no tunnel” "
         "is pytunnel's plan of streams over plain TCP; socat and stunnel run one rsync for each schema, as the old "
-        "scripts do. For pytunnel the time includes what only it does: the announcement, the state file, "
-        "and the end of both programs.",
+        "scripts do. pytunnel's figures include what only it does: the announcement and the state file.",
         [shape.name for shape in _shapes(results)],
         (snapshots.SECONDS, snapshots.CPU),
         ((snapshots.SECONDS, "snapshots.png"),),

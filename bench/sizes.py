@@ -29,7 +29,7 @@ class Sizes:
 
 
 FULL = Sizes(
-    stream_bytes=3 * GIGABYTE // 2,
+    stream_bytes=GIGABYTE,
     stream_rounds=5,
     handshakes=320,
     handshake_rounds=5,

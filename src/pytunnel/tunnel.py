@@ -23,7 +23,7 @@ from pytunnel.tls.identity import ExpectedPeer, ascii_host, parse_address
 from pytunnel.tls.settings import TlsSettings
 from pytunnel.tls.stream import Session, TlsStream
 from pytunnel.transport import places
-from pytunnel.transport.names import addresses_of, names_of
+from pytunnel.transport.names import Confirmed, confirmed_names
 from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.places import Listener, Stream
 
@@ -124,18 +124,20 @@ def _announced(server_name: str) -> str:
 
 
 async def expected_at(host: str, peer_names: Sequence[str] = ()) -> ExpectedPeer:
-    """Whom to expect at `host`: the given names instead of it, or itself and the names that DNS confirms.
-
-    An address also has the names that lead back to it; a short name (without a dot) those of its addresses.
-    """
+    """Whom to expect at `host`: the given names instead of it, or itself and the names that DNS confirms."""
     if peer_names:
         return ExpectedPeer(tuple(peer_names))
+    return ExpectedPeer(tuple(dict.fromkeys((host, *(await other_names(host)).names))))
+
+
+async def other_names(host: str) -> Confirmed:
+    """The names that DNS confirms for `host`: an address has those that lead back to it, a short name (without a dot)
+    those of its addresses. A full name has no other, and DNS is not asked.
+    """
     address = parse_address(host)
     if address is None and "." in host:
-        return ExpectedPeer((host,))
-    addresses = await addresses_of(host) if address is None else (str(address),)
-    confirmed = [name for each in addresses for name in await names_of(each)]
-    return ExpectedPeer(tuple(dict.fromkeys((host, *confirmed))))
+        return Confirmed(())
+    return await confirmed_names(host, None if address is None else str(address))
 
 
 async def _handshake(stream: TlsStream, place: str, limit: float) -> Session:

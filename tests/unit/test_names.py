@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from pytunnel.transport import names
-from pytunnel.transport.names import addresses_of, names_of
+from pytunnel.transport.names import Confirmed, addresses_of, confirmed_names, names_of
 from pytunnel.tunnel import expected_at
 from tests.support.concurrency import in_trio
 
@@ -81,6 +81,43 @@ async def test_a_resolver_that_does_not_answer_only_costs_the_names(
     trio.socket.set_custom_hostname_resolver(Silent(zone.forward, zone.reverse))
     assert await names_of("10.0.0.1") == ()
     assert await addresses_of("node1.my.cluster") == ()
+
+
+@in_trio
+async def test_all_questions_about_one_host_share_one_limit(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "_LIMIT", 0.2)
+    asked: list[bytes] = []
+
+    class Dying(Zone):
+        async def getaddrinfo(self, host: Any, *rest: Any, **more: Any) -> Any:
+            asked.append(host)
+            if len(asked) > 2:
+                await trio.sleep_forever()
+            return await Zone.getaddrinfo(self, host, *rest, **more)
+
+    trio.socket.set_custom_hostname_resolver(Dying(zone.forward, zone.reverse))
+    found = await confirmed_names("node1", None)
+    assert found == Confirmed(("node1.my.cluster",), answered=False)
+    assert asked == [b"node1", b"node1.my.cluster", b"db.example"]
+
+
+@pytest.mark.parametrize("forward", [True, False], ids=["forward", "reverse"])
+@in_trio
+async def test_a_resolver_that_says_that_nobody_answered_is_no_answer(
+    forward: bool, zone: Zone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(address: str) -> Any:
+        raise socket.herror(2, "Host name lookup failure")
+
+    class Unreachable(Zone):
+        async def getaddrinfo(self, *_: Any, **__: Any) -> Any:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    trio.socket.set_custom_hostname_resolver(Unreachable(zone.forward, zone.reverse))
+    if not forward:
+        monkeypatch.setattr(socket, "gethostbyaddr", fail)
+    assert await confirmed_names("10.0.0.1", "10.0.0.1") == Confirmed((), answered=False)
+    assert await addresses_of("node1") == ()
 
 
 @in_trio

@@ -13,7 +13,8 @@ from pytunnel.sst.settings import SstSettings
 from pytunnel.sst.tlsfiles import NameRule
 from pytunnel.tls.credentials import Credentials
 from pytunnel.tls.identity import ExpectedPeer, common_names, presented_names
-from pytunnel.tunnel import expected_at
+from pytunnel.transport.names import Confirmed
+from pytunnel.tunnel import expected_at, other_names
 
 
 async def expected_joiner(host: str, settings: SstSettings, credentials: Credentials) -> ExpectedPeer:
@@ -48,13 +49,18 @@ async def check_own_name(host: str, settings: SstSettings, own: x509.Certificate
     """
     if not (settings.tls.verify and settings.tls.verify_name) or settings.name_rule is NameRule.SHARED:
         return None
-    expected = await expected_at(host, settings.tls.peer_names)
-    if expected.accepts(own):
+    # DNS is slow where it is down, and asked only where the certificate does not say everything itself.
+    if ExpectedPeer(settings.tls.peer_names or (host,)).accepts(own):
+        return None
+    confirmed = Confirmed(()) if settings.tls.peer_names else await other_names(host)
+    if confirmed.names and ExpectedPeer(confirmed.names).accepts(own):
         return None
     mismatch = (
         f"this node announces itself as {host}, but its certificate {settings.tls.certificate} says "
         f"{presented_names(own)}"
     )
+    if not confirmed.answered:
+        mismatch += f" (DNS did not answer, so other names of {host} are not known)"
     if settings.name_rule is NameRule.SHOULD_CARRY:
         return f"{mismatch}: only a donor with this same certificate will send to it"
     raise SstError(

@@ -165,7 +165,7 @@ def _read_directory(directory: Path) -> list[x509.Certificate]:
 
 def _read_file(path: Path, what: str) -> bytes:
     try:
-        with open(path, "rb", opener=_without_waiting) as file:  # noqa: PTH123 # Path.open takes no opener
+        with open(path, "rb", opener=_without_waiting) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise CredentialsError(f"the {what} {path} is no regular file; expected a PEM file")
             data = file.read(_LARGEST_FILE + 1)

@@ -185,13 +185,14 @@ def test_the_directory_of_a_run_that_lives_is_not_removed(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def test_remains_that_vanish_while_we_look_are_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remains_that_vanish_while_we_look_hinder_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with private_directory(Path("/data"), [tmp_path]) as private:
-        remains = private.with_name(private.name[:-8] + "leftover")
-    listed = [remains]
+        vanished, remains = (private.with_name(private.name[:-8] + name) for name in ("vanished", "leftover"))
+    remains.mkdir()
+    listed = [vanished, remains]
     monkeypatch.setattr(Path, "iterdir", lambda _: iter(listed))
-    with private_directory(Path("/data"), [tmp_path]) as private:
-        assert private.is_dir()
+    with private_directory(Path("/data"), [tmp_path]):
+        assert not remains.exists()
 
 
 def test_a_link_or_a_file_named_like_our_remains_is_left_alone(tmp_path: Path) -> None:

@@ -69,9 +69,14 @@ class TunnelPlan:
         return self.sockets if self.side is Side.CLIENT else _of_plain_side(self.sockets)
 
     @property
+    def source_is_one_connection(self) -> bool:
+        """Whether the source is a connection that is there already."""
+        return isinstance(self.source, (ExecEndpoint, StdioEndpoint))
+
+    @property
     def carries_one_connection(self) -> bool:
         """Whether the source is a connection that is there already, or the target serves one connection only."""
-        return isinstance(self.source, (ExecEndpoint, StdioEndpoint)) or isinstance(self.target, StdioEndpoint)
+        return self.source_is_one_connection or isinstance(self.target, StdioEndpoint)
 
 
 def _seconds(text: str) -> float:

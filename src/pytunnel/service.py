@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 import trio
 from OpenSSL import SSL
@@ -60,7 +61,7 @@ async def _make_tunnel(plan: TunnelPlan, context: SSL.Context) -> Tunnel:
         server=server,
         client=client,
         sockets=plan.sockets,
-        observe=log_end,
+        observe=partial(log_end, failure_level=logging.ERROR if plan.source_is_one_connection else logging.WARNING),
         once=isinstance(plan.target, StdioEndpoint),
     )
 

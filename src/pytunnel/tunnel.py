@@ -332,8 +332,11 @@ async def _break_off(stream: Stream) -> None:
         await places.abort(stream)
 
 
-def log_end(connection: Connection) -> None:
-    """An observer that writes one line for a connection that has ended: who, how much, how long, how."""
+def log_end(connection: Connection, *, failure_level: int = logging.WARNING) -> None:
+    """An observer that writes one line for a connection that has ended: who, how much, how long, how.
+
+    `failure_level` is that of a failure; it is ERROR where there is no other connection.
+    """
     if not connection.ended or connection.hushed:
         return
     seconds = trio.current_time() - connection.began
@@ -349,7 +352,8 @@ def log_end(connection: Connection) -> None:
         fields |= {"tls": session.version, "cipher": session.cipher, "peer": session.peer_name}
     if connection.failure is not None:
         fields["error"] = connection.failure
-        log.warning("%s -> %s: %s", connection.source, connection.target, connection.failure, extra={"fields": fields})
+        words = (connection.source, connection.target, connection.failure)
+        log.log(failure_level, "%s -> %s: %s", *words, extra={"fields": fields})
         return
     log.info(
         "%s -> %s ended: %d bytes out, %d in, %.1f s, %s",

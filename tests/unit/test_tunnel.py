@@ -616,6 +616,17 @@ async def test_a_connection_s_failure_is_a_warning(caplog: pytest.LogCaptureFixt
 
 
 @in_trio_without_waiting
+async def test_the_only_connection_s_failure_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    log_end(
+        Connection("standard input", "the place", Traffic(), failure="no byte", ended=True),
+        failure_level=logging.ERROR,
+    )
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("ERROR", "standard input -> the place: no byte")
+    ]
+
+
+@in_trio_without_waiting
 async def test_nothing_is_logged_while_a_connection_lives(caplog: pytest.LogCaptureFixture) -> None:
     log_end(Connection("10.0.0.1:5000", "the place", Traffic()))
     assert not caplog.records

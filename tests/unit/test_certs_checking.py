@@ -265,9 +265,9 @@ def test_a_file_must_begin_with_the_node_s_own_certificate(tmp_path: Path, order
         assert text.startswith("the certificates are not in order: /CN=node1 is followed by /CN=Root,")
 
 
-def test_an_old_and_a_renewed_ca_of_one_key_are_in_any_order(tmp_path: Path) -> None:
+def test_an_old_and_a_renewed_certificate_of_one_key_are_in_any_order(tmp_path: Path) -> None:
     key = make_key()
-    old, new = (make_ca("Test CA", valid_for(days), key) for days in (400, 500))
+    old, new = (make_self_signed(NAMES, valid_for(days), key) for days in (400, 500))
     for first, second in ((old, new), (new, old)):
         findings = check(
             tmp_path / str(first is old), first.certificate_pem + second.certificate_pem, trusted=[old, new]

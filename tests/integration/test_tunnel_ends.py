@@ -40,12 +40,12 @@ def opened(entrance: int) -> socket.socket:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_tunnel_without_connections_with_0(ends: Ends, number: signal.Signals) -> None:
     listening = ends.listen("exec:cat")
-    port = listening.port
+    listening.wait_for("accepting TLS")
     listening.signal(number)
     assert listening.wait() == 0
     listening.wait_for(f"{number.name} received: accepting no more connections")
     assert listening.lines[-1].endswith("INFO ended")
-    assert is_refused(port)
+    assert is_refused(listening.place)
 
 
 def test_a_unix_socket_goes_with_its_tunnel(ends: Ends, tmp_path: Path) -> None:
@@ -59,12 +59,11 @@ def test_a_unix_socket_goes_with_its_tunnel(ends: Ends, tmp_path: Path) -> None:
 
 
 def test_an_open_connection_may_end_after_sigterm_but_no_new_one_begins(ends: Ends) -> None:
-    listening = ends.listen("exec:cat")
-    port = listening.port
-    with opened(ends.connect(f"127.0.0.1:{port}").port) as client:
+    listening, connecting = ends.pair("exec:cat")
+    with opened(connecting.port) as client:
         listening.signal(signal.SIGTERM)
         listening.wait_for(r"draining: open connections \(1\) have 30 s to end")
-        assert comes_true(lambda: is_refused(port), LIMIT)
+        assert comes_true(lambda: is_refused(listening.place), LIMIT)
         client.sendall(b"last words")
         assert client.recv(100) == b"last words"
         client.shutdown(socket.SHUT_WR)
@@ -74,8 +73,8 @@ def test_an_open_connection_may_end_after_sigterm_but_no_new_one_begins(ends: En
 
 
 def test_a_connection_that_does_not_end_is_cut_off_when_draining_is_over(ends: Ends) -> None:
-    listening = ends.listen("exec:cat", "--drain-timeout", "0.3")
-    with opened(ends.connect(f"127.0.0.1:{listening.port}").port) as client:
+    listening, connecting = ends.pair("exec:cat", "--drain-timeout", "0.3")
+    with opened(connecting.port) as client:
         listening.signal(signal.SIGTERM)
         with pytest.raises(ConnectionResetError):
             client.recv(100)
@@ -84,8 +83,8 @@ def test_a_connection_that_does_not_end_is_cut_off_when_draining_is_over(ends: E
 
 
 def test_a_second_signal_ends_at_once(ends: Ends) -> None:
-    listening = ends.listen("exec:sleep 1000")
-    with dial(ends.connect(f"127.0.0.1:{listening.port}").port) as client:
+    listening, connecting = ends.pair("exec:sleep 1000")
+    with dial(connecting.port) as client:
         assert comes_true(lambda: _programs_of(listening) == 1, LIMIT)
         listening.signal(signal.SIGTERM)
         listening.wait_for("draining: open connections")
@@ -110,8 +109,7 @@ def _programs_of(program: Program) -> int:
 
 
 def test_an_idle_connection_is_ended_at_both_ends(ends: Ends) -> None:
-    listening = ends.listen("exec:cat", "--idle-timeout", "0.3")
-    connecting = ends.connect(f"127.0.0.1:{listening.port}")
+    listening, connecting = ends.pair("exec:cat", "--idle-timeout", "0.3")
     with opened(connecting.port) as client, pytest.raises(ConnectionResetError):
         client.recv(100)
     listening.wait_for(r"WARNING 127\.0\.0\.1:\d+ -> exec:cat: no byte either way for 0\.3 s")
@@ -119,8 +117,8 @@ def test_an_idle_connection_is_ended_at_both_ends(ends: Ends) -> None:
 
 
 def test_a_busy_connection_is_not_idle(ends: Ends) -> None:
-    listening = ends.listen("exec:cat", "--idle-timeout", "1")
-    with opened(ends.connect(f"127.0.0.1:{listening.port}").port) as client:
+    _, connecting = ends.pair("exec:cat", "--idle-timeout", "1")
+    with opened(connecting.port) as client:
         until = time.monotonic() + 1.5
         while time.monotonic() < until:
             client.sendall(b"x")
@@ -138,8 +136,7 @@ def test_a_server_that_does_not_shake_hands_has_its_time(ends: Ends) -> None:
 
 
 def test_programs_end_with_their_connections(ends: Ends) -> None:
-    listening = ends.listen("exec:sh -c 'cat; exec sleep 1000'")
-    connecting = ends.connect(f"127.0.0.1:{listening.port}", "--idle-timeout", "0.5")
+    listening, connecting = ends.pair("exec:sh -c 'cat; exec sleep 1000'", connect_options=("--idle-timeout", "0.5"))
     with opened(connecting.port) as client, pytest.raises(ConnectionResetError):
         client.recv(100)
     assert comes_true(lambda: _programs_of(listening) == 0, LIMIT)
@@ -152,8 +149,7 @@ def test_programs_end_with_their_connections(ends: Ends) -> None:
 def test_a_place_that_cannot_be_reached_is_named_at_the_end_that_tried(ends: Ends) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    listening = ends.listen(f"127.0.0.1:{port}")
-    connecting = ends.connect(f"127.0.0.1:{listening.port}")
+    listening, connecting = ends.pair(f"127.0.0.1:{port}")
     with dial(connecting.port) as client, pytest.raises(ConnectionResetError):
         client.recv(100)
     listening.wait_for(rf"WARNING .* -> 127\.0\.0\.1:{port}: 127\.0\.0\.1:{port} can't be reached \(127\.0\.0\.1: conn")
@@ -257,10 +253,11 @@ def test_a_port_that_is_taken_is_named(ends: Ends) -> None:
 
 
 def test_a_tunnel_can_listen_where_one_has_just_ended(ends: Ends) -> None:
-    listening = ends.listen("exec:cat")
-    place = f"127.0.0.1:{listening.port}"
-    assert talk(ends.connect(place).port, b"one") == b"one"
+    listening, connecting = ends.pair("exec:cat")
+    assert talk(connecting.port, b"one") == b"one"
     listening.signal(signal.SIGTERM)
     assert listening.wait() == 0
-    again = ends.listen("exec:cat", source=place)
-    assert f"127.0.0.1:{again.port}" == place
+    host, port = listening.place
+    again = ends.listen("exec:cat", source=f"{host}:{port}")
+    assert again.place == (host, port)
+    assert talk(connecting.port, b"two") == b"two"

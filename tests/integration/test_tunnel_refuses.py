@@ -21,7 +21,7 @@ from lab.certificates import Identity, authority, elliptic_key, expired, issued,
 from pytunnel.tls.settings import TlsSettings
 from tests.support.credentials import settings_of
 from tests.support.ends import NODE1, NODE2, Ends
-from tests.support.plain import dial
+from tests.support.plain import Place, dial
 from tests.support.programs import needs
 from tests.support.tunnels import LIMIT, Program, tunnel
 
@@ -64,8 +64,8 @@ def busy_verifying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Busy]:
 def _busy(folder: Path) -> Iterator[Busy]:
     with ExitStack() as cleanup:
         ends = Ends.make(folder, cleanup)
-        listening = ends.listen("exec:cat", "--handshake-timeout", "0.5")
-        entrance = ends.connect(f"127.0.0.1:{listening.port}").port
+        listening, connecting = ends.pair("exec:cat", "--handshake-timeout", "0.5")
+        entrance = connecting.port
         with dial(entrance) as client:
             found = Busy(listening, client)
             assert found.goes_on()
@@ -92,7 +92,7 @@ def ended(connection: socket.socket) -> bool:
     ids=["HTTP", "zeros", "a record of nonsense", "SSH"],
 )
 def test_garbage_ends_that_connection_alone(busy: Busy, said: bytes) -> None:
-    with dial(busy.listening.port) as connection:
+    with dial(busy.listening.place) as connection:
         connection.sendall(said)
         place = address_of(connection)
         assert ended(connection)
@@ -115,7 +115,7 @@ def client_hello() -> bytes:
 
 
 def test_a_truncated_handshake_ends_that_connection_alone(busy: Busy) -> None:
-    with dial(busy.listening.port) as connection:
+    with dial(busy.listening.place) as connection:
         connection.sendall(client_hello()[:50])
         connection.shutdown(socket.SHUT_WR)
         place = address_of(connection)
@@ -126,7 +126,7 @@ def test_a_truncated_handshake_ends_that_connection_alone(busy: Busy) -> None:
 
 @pytest.mark.parametrize("sent", [0, 50, None], ids=["nothing", "a part", "a whole message"])
 def test_a_slow_handshake_ends_that_connection_alone(busy: Busy, sent: int | None) -> None:
-    with dial(busy.listening.port) as connection:
+    with dial(busy.listening.place) as connection:
         connection.sendall(client_hello()[:sent])
         place = address_of(connection)
         assert busy.goes_on()
@@ -136,7 +136,7 @@ def test_a_slow_handshake_ends_that_connection_alone(busy: Busy, sent: int | Non
 
 
 def test_a_reset_during_the_handshake_ends_that_connection_alone(busy: Busy) -> None:
-    with dial(busy.listening.port) as connection:
+    with dial(busy.listening.place) as connection:
         connection.sendall(client_hello()[:50])
         place = address_of(connection)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -157,9 +157,9 @@ def context_with(certificate: crypto.X509 | x509.Certificate | None, key: object
     return context
 
 
-def connection_ends_with(port: int, context: SSL.Context) -> bool:
+def connection_ends_with(place: Place, context: SSL.Context) -> bool:
     """Whether a connection ends with an error, in the handshake or when it is first read."""
-    with dial(port) as transport:
+    with dial(place) as transport:
         transport.setblocking(True)
         client = SSL.Connection(context, transport)
         client.set_connect_state()
@@ -190,13 +190,13 @@ def with_names_twice() -> tuple[crypto.X509, crypto.PKey]:
 
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* is deprecated")
 def test_a_certificate_that_breaks_the_rules_ends_that_connection_alone(busy_verifying: Busy) -> None:
-    assert connection_ends_with(busy_verifying.listening.port, context_with(*with_names_twice()))
+    assert connection_ends_with(busy_verifying.listening.place, context_with(*with_names_twice()))
     busy_verifying.newest_warning("presented CN=node1.my.cluster, which can't be trusted")
     assert busy_verifying.goes_on()
 
 
 def test_no_certificate_ends_that_connection_alone(busy_verifying: Busy) -> None:
-    assert connection_ends_with(busy_verifying.listening.port, context_with(None))
+    assert connection_ends_with(busy_verifying.listening.place, context_with(None))
     busy_verifying.newest_warning("presented no certificate; both sides must present one")
     assert busy_verifying.goes_on()
 

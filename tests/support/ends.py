@@ -6,6 +6,7 @@ import subprocess
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from random import randrange
 from typing import IO
 
 from lab.certificates import self_signed
@@ -53,6 +54,16 @@ class Ends:
             tunnel("connect", self.node1, source, target, *words, stdin=stdin, stdout=stdout)
         )
 
+    def pair(self, target: str, *options: str, connect_options: tuple[str, ...] = ()) -> tuple[Program, Program]:
+        """A `listen` with these options that leads to `target`, and a `connect` that leads to it; both accept."""
+        # An address that nothing else has: its port needn't be asked for, so both start at the same time.
+        place = f"127.{randrange(1, 255)}.{randrange(1, 255)}.{randrange(1, 255)}:4444"  # noqa: S311 - no secret
+        listening = self.listen(target, *options, source=place)
+        connecting = self.connect(place, *connect_options)
+        for program in (listening, connecting):
+            program.wait_for("accepting ")
+        return listening, connecting
+
     def between(self, target: str) -> int:
         """The port of a `connect` that leads to a `listen` that leads to `target`."""
-        return self.connect(f"127.0.0.1:{self.listen(target).port}").port
+        return self.pair(target)[1].port

@@ -113,10 +113,10 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def is_refused(port: int) -> bool:
-    """Whether nobody listens on the port any more."""
+def is_refused(place: Place | int) -> bool:
+    """Whether nobody listens there any more."""
     try:
-        dial(port).close()
+        dial(place).close()
     except ConnectionRefusedError:
         return True
     return False

@@ -51,9 +51,15 @@ class Program:
         return match
 
     @property
+    def place(self) -> tuple[str, int]:
+        """The first address and the port that a tunnel accepts at, once it does."""
+        found = self.wait_for(r"accepting .*? at \[?([\w.:]+?)\]?:(\d+),")
+        return found[1], int(found[2])
+
+    @property
     def port(self) -> int:
         """The port that a tunnel accepts at, once it does."""
-        return int(self.wait_for(r"accepting .* at \S+:(\d+)[,\s]")[1])
+        return self.place[1]
 
     def warnings(self) -> list[str]:
         """The texts of a tunnel's warnings so far."""

@@ -33,7 +33,7 @@ examples:
 
   one process for each connection, and only two peers:
     pytunnel listen --cert node2.pem --ca bundle.crt --peer-name node1.my.cluster --peer-name node3.my.cluster \\
-        :4444 'exec:rsync --server --daemon --config=/etc/rsyncd.conf .'
+        :4444 'exec:rsync --daemon --config=/etc/rsyncd.conf'
 """
 
 _CONNECT_EXAMPLES = """\

@@ -253,6 +253,17 @@ def test_a_file_that_vanishes_during_the_transfer_was_a_temporary_one(
     assert (joiner.datadir / "shop" / "big.ibd").stat().st_size == 2**26
 
 
+def test_a_file_that_the_joiner_can_not_take_ends_the_transfer(joiner: PlayedServer, donor: PlayedServer) -> None:
+    joiner.server_options["aria-log-dir-path"] = "shop"  # which is a schema on the donor
+    receiving = joiner.start_joiner()
+    sending = donor.start_donor(receiving.ready())
+    sending.expect("flush tables")
+    donor.flush()
+    assert sending.line() == ""
+    assert_ended(sending, "rsync ended with code 23: some files could not be transferred", 255)
+    receiving.process.kill()
+
+
 @pytest.mark.parametrize("kind", ["directory", "pipe", "garbage"])
 def test_a_state_file_that_is_none_ends_the_joiner_and_goes_with_it(joiner: PlayedServer, kind: str) -> None:
     receiving = joiner.start_joiner()

@@ -35,6 +35,7 @@ from pytunnel.tunnel import Connection, Limits, TlsServer, Tunnel
 
 log = logging.getLogger(__name__)
 
+_COMPLAINTS = ("rsync:", "rsync error:", "ERROR", "failed", "denied", "mismatch")  # in lines of rsync's log
 _IDLE_LIMIT = 300.0  # seconds; the same as rsync's own
 
 
@@ -105,9 +106,9 @@ async def join(setup: Setup) -> None:
 async def _receive(reception: _Reception) -> State:
     setup = reception.setup
     remove(reception.state_file)
-    config = _write_config(reception)
     listeners = await _listen(setup)
     reading, writing = os.pipe()
+    config = _write_config(reception, f"/dev/fd/{writing}")
     reception.tunnel = Tunnel(
         lambda: _start_rsync(config, writing),
         "rsync",
@@ -165,7 +166,7 @@ def _demanded(setup: Setup) -> str:
     return "the CA vouches for and that knows this transfer's secret"
 
 
-def _write_config(reception: _Reception) -> Path:
+def _write_config(reception: _Reception, log_file: str) -> Path:
     """rsync's configuration; the set directories are made here, because rsync serves only what exists."""
     layout, module = reception.setup.layout, reception.setup.method.module
     plan_directory = reception.private / PLAN_FILE
@@ -183,13 +184,17 @@ def _write_config(reception: _Reception) -> Path:
     if reception.secret is not None:
         line = f"{reception.secret.user}:{reception.secret.password}\n"
         secrets_file = workplace.write_private(reception.private / "secrets", line)
-    text = rsync.daemon_config(modules, secrets_file)
+    text = rsync.daemon_config(modules, secrets_file, log_file)
     return workplace.write_private(reception.private / "rsyncd.conf", text)
 
 
-async def _start_rsync(config: Path, stderr: int) -> Stream:
-    environment = rsync.client_environment(os.environ, None)
-    return await process.spawn(rsync.daemon_command(config), environment=environment, stderr=stderr)
+async def _start_rsync(config: Path, log_descriptor: int) -> Stream:
+    return await process.spawn(
+        rsync.daemon_command(config),
+        environment=rsync.client_environment(os.environ, None),
+        stderr=log_descriptor,
+        pass_fds=(log_descriptor,),
+    )
 
 
 async def _log_rsync(descriptor: int, reception: _Reception) -> None:
@@ -200,6 +205,9 @@ async def _log_rsync(descriptor: int, reception: _Reception) -> None:
             *lines, unfinished = (unfinished + data).split(b"\n")
             for line in lines:
                 text = f"rsync says: {line.decode(errors='replace')}"
+                if not any(word in text for word in _COMPLAINTS):
+                    log.debug("%s", text)
+                    continue
                 log.warning("%s", text)
                 if "rsync error:" not in text:  # that line only repeats the exit code
                     reception.last_complaint = text

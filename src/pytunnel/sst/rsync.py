@@ -69,7 +69,7 @@ class Module:
     excluded: tuple[str, ...] = ()
 
 
-def daemon_config(modules: Iterable[Module], secrets_file: Path | None) -> str:
+def daemon_config(modules: Iterable[Module], secrets_file: Path | None, log_file: str = "/dev/null") -> str:
     """The text of rsyncd.conf for the joiner.
 
     `secrets_file` None admits everybody (an old donor knows no secret). Raises SstError for a path that
@@ -82,7 +82,8 @@ def daemon_config(modules: Iterable[Module], secrets_file: Path | None) -> str:
         f"timeout = {_IDLE_LIMIT}",
         # with `use chroot = no` the default would rewrite every symlink, and the donor's are to be kept
         "munge symlinks = no",
-        "log file = /dev/null",  # complaints come on standard error besides
+        "reverse lookup = no",  # there is no address at the other end of a socket pair
+        f"log file = {log_file}",
         f"refuse options = {' '.join(_REFUSED)}",
     ]
     if os.geteuid() == 0:  # started by root, rsync would serve as nobody, who can't write the datadir
@@ -111,8 +112,12 @@ def set_module(name: str, directory: Path, files: FileSet) -> Module:
 
 
 def daemon_command(config: Path) -> list[str]:
-    """The joiner's rsync for one connection on its standard input and output."""
-    return ["rsync", "--server", "--daemon", f"--config={config}", "."]
+    """The joiner's rsync for one connection, its standard input, as inetd would start it.
+
+    Not `--server --daemon`, which is for a remote shell: it counts on its exit status being carried to the donor, where
+    nobody carries it here, and a file that could not be written would go unnoticed.
+    """
+    return ["rsync", "--daemon", f"--config={config}"]
 
 
 def client_command(control: int, *arguments: str) -> list[str]:

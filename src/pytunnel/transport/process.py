@@ -66,9 +66,11 @@ async def spawn(
     environment: Mapping[str, str] | None = None,
     directory: str | None = None,
     stderr: int | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> ProcessStream:
     """Start a program, without a shell, whose standard input and output are the returned stream.
 
+    `pass_fds` are further descriptors that it inherits.
     `stderr` is a file descriptor, subprocess.DEVNULL, or None for our own.
     Raises TransportError when it can't be started.
     """
@@ -85,6 +87,7 @@ async def spawn(
                 stderr=stderr,
                 env=environment,
                 cwd=directory,
+                pass_fds=tuple(pass_fds),
                 process_group=0,  # so that its own children can be ended with it
             )
         except OSError as error:

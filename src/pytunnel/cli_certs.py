@@ -286,7 +286,7 @@ def _run_rotate(arguments: argparse.Namespace) -> int:
     for number, step in enumerate(steps, start=1):
         print(f"{number}. {step.progress.value}: {step.goal.value}")
         for command in advise(step, arguments.old, arguments.new):
-            print(f"       {command}")
+            print(f"       {logs.one_line(command)}")
     print(
         "A state transfer reads its files anew each time. Servers (ssl-ca and the like) and a running pytunnel listen"
     )

@@ -25,6 +25,7 @@ def main() -> int:
     sizes = QUICK if arguments.quick else FULL
     if arguments.gigabytes is not None:
         sizes = sizes.with_gigabytes(arguments.gigabytes)
+    signal.signal(signal.SIGINT, _end)
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGALRM, _end)
     signal.alarm(_TIME_LIMIT)
@@ -68,7 +69,7 @@ def _measure(sizes: Sizes, folder: Path) -> Iterator[Sample]:
 
 
 def _end(number: int, _frame: object) -> None:
-    why = f"not done within {_TIME_LIMIT} s" if number == signal.SIGALRM else "ended by SIGTERM"
+    why = f"not done within {_TIME_LIMIT} s" if number == signal.SIGALRM else f"ended by {signal.Signals(number).name}"
     raise BenchError(why)
 
 

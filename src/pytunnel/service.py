@@ -10,6 +10,7 @@ from functools import partial
 import trio
 from OpenSSL import SSL
 
+from pytunnel import descriptors
 from pytunnel.configuration import ConfigurationError, TunnelPlan
 from pytunnel.endpoint import StdioEndpoint, TcpEndpoint
 from pytunnel.heap import keep_freed_memory
@@ -31,6 +32,7 @@ async def run(plan: TunnelPlan) -> int:
     Raises PytunnelError before anything listens.
     """
     keep_freed_memory()
+    descriptors.raise_limit()
     credentials = load_credentials(plan.tls)
     context = make_context(plan.tls, credentials)
     tunnel = await _make_tunnel(plan, context)

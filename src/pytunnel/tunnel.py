@@ -18,7 +18,7 @@ from pytunnel.errors import PytunnelError
 from pytunnel.ration import LineRation
 from pytunnel.relay import ConnectionFailed, Traffic, relay
 from pytunnel.tls.context import Side
-from pytunnel.tls.errors import HandshakeError
+from pytunnel.tls.errors import HandshakeError, PeerRejected
 from pytunnel.tls.identity import ExpectedPeer, ascii_host, parse_address
 from pytunnel.tls.settings import TlsSettings
 from pytunnel.tls.stream import Session, TlsStream
@@ -48,8 +48,8 @@ class Limits:
 class Connection:
     """One connection, while it lives and afterwards: for logs and for whoever follows progress.
 
-    `hushed`: it failed before it was secured, as too many others did; observers leave it out of the log, and the tunnel
-    writes how many there were.
+    `refused`: the peer presented a certificate that we don't trust. `hushed`: it failed before it was secured, as too
+    many others did; observers leave it out of the log, and the tunnel writes how many there were.
     """
 
     source: str
@@ -58,6 +58,7 @@ class Connection:
     session: Session | None = None
     failure: str | None = None
     ended: bool = False
+    refused: bool = False
     hushed: bool = False
     began: float = field(default_factory=trio.current_time)
 
@@ -262,8 +263,12 @@ class Tunnel:
             self.completed += 1
         except PytunnelError as error:
             connection.failure = str(error)
+            connection.refused = isinstance(error, PeerRejected)
         except OSError as error:  # the system has no more of something; that's no reason to end the others
             connection.failure = f"{connection.source} can't be carried to {connection.target}: {error.strerror}"
+        except Exception as error:  # a fault of ours in one connection must not end the others
+            connection.failure = f"a fault of pytunnel's own, please report it: {type(error).__name__}: {error}"
+            log.debug("%s", connection.failure, exc_info=error)
         if connection.failure is not None and connection.session is None:
             connection.hushed = not self._ration.take()
         connection.ended = True

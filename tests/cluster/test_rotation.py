@@ -68,7 +68,8 @@ def joining(files: Files, host: Host) -> Iterator[Node]:
         yield node
 
 
-def test_a_ca_is_changed_in_three_steps_with_a_transfer_at_each(cluster: Cluster) -> None:
+def before_the_change(cluster: Cluster) -> tuple[Files, Host, Host]:
+    """Two hosts with certificates of the old CA, and a new CA that nobody trusts yet."""
     directory = cluster.site.directory / f"{cluster.name}-rotation"
     directory.mkdir()
     files = Files(cluster, directory)
@@ -78,6 +79,11 @@ def test_a_ca_is_changed_in_three_steps_with_a_transfer_at_each(cluster: Cluster
     for host in (first, second):
         files.issue("old", host)
         files.trust(host, "old")
+    return files, first, second
+
+
+def test_a_ca_is_changed_in_three_steps_with_a_transfer_at_each(cluster: Cluster) -> None:
+    files, first, second = before_the_change(cluster)
     donor = bootstrap_with_data(cluster, NodeSettings(host=first, sst=files.options(first)))
 
     def assert_transfer() -> None:
@@ -101,15 +107,7 @@ def test_a_ca_is_changed_in_three_steps_with_a_transfer_at_each(cluster: Cluster
 
 
 def test_a_new_certificate_before_all_trust_its_ca_is_seen_before_it_fails(cluster: Cluster) -> None:
-    directory = cluster.site.directory / f"{cluster.name}-rotation"
-    directory.mkdir()
-    files = Files(cluster, directory)
-    first, second = cluster.hosts[:2]
-    for authority in ("old", "new"):
-        files.certs("ca", f"{authority} CA", "--out", authority)
-    for host in (first, second):
-        files.issue("old", host)
-        files.trust(host, "old")
+    files, first, second = before_the_change(cluster)
     files.issue("new", second)
     files.rotate(first, second, status=2)
     donor = bootstrap_with_data(cluster, NodeSettings(host=first, sst=files.options(first)))

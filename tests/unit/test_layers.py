@@ -33,7 +33,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "tunnel": ("pytunnel.tunnel", "pytunnel.ration", "pytunnel.relay"),
     "security": ("pytunnel.tls.*", "pytunnel.sockopt", "pytunnel.socat"),
     "transport": ("pytunnel.transport.*", "pytunnel.endpoint"),
-    "ground": ("pytunnel", "pytunnel.errors", "pytunnel.heap", "pytunnel.logs"),
+    "ground": ("pytunnel", "pytunnel.descriptors", "pytunnel.errors", "pytunnel.heap", "pytunnel.logs"),
 }
 DEPTH = {place: depth for depth, places in enumerate(LAYERS.values()) for place in places}
 

@@ -62,8 +62,10 @@ class _Reception:
         if not connection.ended:
             return
         if connection.failure is not None:
-            self.last_failure = connection.failure
-            log.warning("%s", connection.failure)
+            if connection.session is not None or connection.refused:  # a stranger's failure explains nothing
+                self.last_failure = connection.failure
+            if not connection.hushed:
+                log.warning("%s", connection.failure)
         if self.progress.total is None and (plan := _read_plan(self.private / PLAN_FILE / PLAN_FILE)) is not None:
             self.progress.total = plan
             name = connection.session.peer_name if connection.session is not None else "no certificate"
@@ -214,8 +216,14 @@ async def _log_rsync(descriptor: int, reception: _Reception) -> None:
 
 
 def _read_plan(path: Path) -> Amount | None:
-    """What the donor announced; an old one announces nothing."""
-    return parse_plan(read_note(path)) if os.path.lexists(path) else None
+    """What the donor announced; an old one announces nothing. It is for the log, and ends no transfer."""
+    if not os.path.lexists(path):
+        return None
+    try:
+        return parse_plan(read_note(path))
+    except SstError as error:
+        log.warning("%s", error)
+        return None
 
 
 def _check_secret(state: State, reception: _Reception) -> None:

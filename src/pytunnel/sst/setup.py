@@ -9,6 +9,7 @@ from pathlib import Path
 
 from OpenSSL import SSL
 
+from pytunnel import descriptors
 from pytunnel.heap import keep_freed_memory
 from pytunnel.sst.directories import Layout, find_layout
 from pytunnel.sst.errors import ExitCode, SstError
@@ -41,6 +42,7 @@ async def prepare(request: Request, method: Method) -> Setup:
     Raises PytunnelError for the first thing that would make the transfer fail.
     """
     keep_freed_memory()
+    descriptors.raise_limit()
     sst, mysqld = await read_group(request, "sst"), await read_server(request)
     for warning in sst.warnings:
         log.warning("my_print_defaults says: %s", warning)

@@ -1,6 +1,7 @@
 """Make OpenSSL contexts from settings and credentials: what is negotiated, who is verified.
 
-TLS 1.2 or later, no compression, no renegotiation, no session tickets. Both sides present a certificate. A context is
+TLS 1.2 or later, no compression, no renegotiation, no resumption (TLS 1.3 sends two tickets all the same, which nobody
+takes: pyOpenSSL can't switch them off). Both sides present a certificate. A context is
 made once for each end and serves all its connections.
 """
 

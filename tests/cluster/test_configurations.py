@@ -194,7 +194,9 @@ def secure_rsync(host: Host, directory: str) -> NodeSettings:
 
 def test_secure_rsync_with_its_directory_of_two_certificates(cluster: Cluster) -> None:
     directory = percona_directory(cluster, "ssl", self_signed("any server"), self_signed("any client"))
-    joined(cluster, *(secure_rsync(host, directory) for host in cluster.hosts[:2]))
+    first, second = (secure_rsync(host, directory) for host in cluster.hosts[:2])
+    in_sst = with_sst(with_server(second, {"wsrep-sst-auth": "user:password"}), {"wsrep-sst-auth": directory})
+    joined(cluster, first, in_sst)
 
 
 def test_secure_rsync_admits_no_other_client_certificate(cluster: Cluster) -> None:

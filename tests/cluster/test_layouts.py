@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from lab.mariadb import Node, NodeSettings
 from lab.optionfile import Options
-from tests.cluster.harness import Cluster, assert_joined, bootstrap_with_data, with_server
+from tests.cluster.harness import Cluster, assert_joined, bootstrap_with_data, with_server, with_sst
 
 APART: Options = {
     "innodb-data-home-dir": "{node}/elsewhere/system",
@@ -63,6 +63,17 @@ def test_binary_logs_with_an_index_elsewhere(cluster: Cluster) -> None:
     received = (joiner.directory / "elsewhere" / last).read_bytes()
     sent = (donor.directory / "elsewhere" / last).read_bytes()
     assert sent[BINLOG_HEADER:].startswith(received[BINLOG_HEADER:])
+
+
+def test_as_many_binary_logs_travel_as_sst_max_binlogs_says(cluster: Cluster) -> None:
+    first, second = (with_sst(node, {"sst-max-binlogs": "2"}) for node in cluster.self_signed())
+    donor = bootstrap_with_data(cluster, with_server(first, {"log-bin": "events", "server-id": "1"}))
+    for _ in range(3):
+        donor.sql.run("FLUSH BINARY LOGS")
+    joiner = cluster.node(with_server(second, {"log-bin": "events", "server-id": "2"}))
+    joiner.join(donor)
+    assert_joined(donor, joiner)
+    assert binary_logs(joiner)[:2] == binary_logs(donor)[-2:]
 
 
 def test_binary_logs_in_the_datadir_under_their_usual_name(cluster: Cluster) -> None:

@@ -9,7 +9,7 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,22 +36,21 @@ def adopt_orphans() -> None:
         raise BenchError(f"prctl(PR_SET_CHILD_SUBREAPER): {os.strerror(ctypes.get_errno())}")
 
 
-def cpu_seconds(roots: Iterable[int]) -> float:
+def cpu_seconds(roots: Sequence[int]) -> float:
     """Processor time of the trees below and including `roots`: living, dead and waited-for processes, user and system.
 
     A difference of two readings is what a tree used in between, as long as its root lives.
     """
-    statuses = _statuses()
-    members = _with_descendants(roots, statuses)
+    statuses, members = _settled(roots)
     return sum(statuses[pid].own + statuses[pid].waited_for for pid in members)
 
 
 def descendants_cpu_seconds() -> float:
     """Processor time of all that this process ever started, but not its own."""
-    statuses = _statuses()
     ourselves = os.getpid()
-    members = _with_descendants([ourselves], statuses) - {ourselves}
-    return statuses[ourselves].waited_for + sum(statuses[pid].own + statuses[pid].waited_for for pid in members)
+    statuses, members = _settled([ourselves])
+    used = sum(statuses[pid].own + statuses[pid].waited_for for pid in members)
+    return used - statuses[ourselves].own
 
 
 def proportional_set_size(roots: Iterable[int]) -> int:
@@ -90,6 +89,23 @@ def end_descendants() -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
+
+
+def _settled(roots: Sequence[int]) -> tuple[dict[int, _Status], set[int]]:
+    """All processes and the members of the trees, read while none of these came or went.
+
+    One that ends while we read is missing twice: its parent was read before it waited, itself after it had gone.
+    """
+    deadline = time.monotonic() + _END_LIMIT
+    before: set[int] = set()
+    while time.monotonic() < deadline:
+        statuses = _statuses()
+        members = _with_descendants(roots, statuses)
+        if members == before:
+            return statuses, members
+        before = members
+        time.sleep(0.02)
+    raise BenchError(f"the processes below {list(roots)} come and go without end")
 
 
 def _with_descendants(roots: Iterable[int], statuses: dict[int, _Status]) -> set[int]:

@@ -48,7 +48,7 @@ def all_goals(results: Results) -> Iterator[Goal]:
     for kind in KEYS:
         for at_once in handshakes.AT_ONCE:
             name = handshakes.experiment(kind, at_once)
-            yield Goal(3, name, handshakes.RATE, peers.SOCAT, 2, more_is_better=True)
+            yield Goal(3, name, handshakes.RATE, peers.SOCAT_NODELAY, 2, more_is_better=True)
     yield Goal(4, memory.EXPERIMENT, memory.LISTENING, peers.SOCAT, 0.6)
     for shape in datadir.shapes(results.sizes["snapshot_bytes"], results.sizes["small_schemas"]):
         yield Goal(5, shape.name, snapshots.SECONDS, peers.SOCAT, 0.65)

@@ -28,7 +28,7 @@ def measure(sizes: Sizes, folder: Path) -> Iterator[Sample]:
     for kind in KEYS:
         ends = make_ends(folder, kind)
         for at_once in AT_ONCE:
-            turns = peers.installed(peers.PYTUNNEL, peers.SOCAT)
+            turns = peers.installed(peers.PYTUNNEL, peers.SOCAT_NODELAY)
             yield from take_turns(
                 experiment(kind, at_once),
                 turns,

@@ -76,6 +76,10 @@ def _socat_server(route: Route, end: End) -> list[str]:
     return ["socat", secured, f"TCP:{HOST}:{route.target}"]
 
 
+def _without_nagle(command: Command) -> Command:
+    return lambda route, end: [*command(route, end)[:1], *(f"{each},nodelay" for each in command(route, end)[1:])]
+
+
 _SOCAT_LISTENING = f"bind={HOST},reuseaddr,fork,backlog={_BACKLOG}"
 
 
@@ -124,6 +128,7 @@ def _write(path: Path, lines: list[str]) -> str:
 
 PYTUNNEL = Peer("pytunnel", _pytunnel_client, _pytunnel_server)
 SOCAT = Peer("socat", _socat_client, _socat_server, "socat")
+SOCAT_NODELAY = Peer("socat nodelay", _without_nagle(_socat_client), _without_nagle(_socat_server), "socat")
 STUNNEL = Peer("stunnel", _stunnel_client, _stunnel_server, "stunnel")
 HAPROXY = Peer("haproxy", _haproxy_client, _haproxy_server, "haproxy")
 PLAIN = Peer("plain relay", _plain, _plain)

@@ -16,6 +16,7 @@ from matplotlib import pyplot
 _COLOURS = {
     "pytunnel": "#1f6f8b",
     "socat": "#c8553d",
+    "socat nodelay": "#c8553d",
     "stunnel": "#e0a458",
     "haproxy": "#7d8c5c",
     "plain relay": "#a9a9a9",

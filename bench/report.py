@@ -72,7 +72,8 @@ def _sections(results: Results) -> Iterator[_Section]:
     yield _Section(
         "New connections (goal 3)",
         f"{sizes['handshakes']} connections, each with a full mutual handshake, a byte there and an answer back. "
-        "Both ends and the client share the machine.",
+        "Both ends and the client share the machine. socat is given `nodelay` here: without it, Nagle's algorithm and "
+        "delayed acknowledgements hold each connection up for about 40 ms.",
         [handshakes.experiment(kind, at_once) for kind in KEYS for at_once in handshakes.AT_ONCE],
         (handshakes.RATE,),
         ((handshakes.RATE, "connections.png"),),

@@ -30,9 +30,9 @@ class Sizes:
 
 FULL = Sizes(
     stream_bytes=GIGABYTE,
-    stream_rounds=5,
+    stream_rounds=3,
     handshakes=320,
-    handshake_rounds=5,
+    handshake_rounds=3,
     idle_connections=256,
     memory_rounds=3,
     snapshot_bytes=GIGABYTE,

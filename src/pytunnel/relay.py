@@ -96,6 +96,7 @@ async def _copy(source: trio.abc.Stream, sink: trio.abc.Stream, traffic: Traffic
         else:
             traffic.inward += len(data)
         traffic.last = trio.current_time()
+        data = b""  # while we wait for more, nothing is kept
     await _write(sink, b"")
 
 

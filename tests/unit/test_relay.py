@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import lockstep_stream_pair, memory_stream_pair
@@ -320,3 +322,30 @@ async def test_much_data_is_the_same_at_the_other_end() -> None:
     await line.there.send_eof()
     await line.run()
     assert await read_all(line.there) == content
+
+
+class Speaker(Broken):
+    """A stream that says its words and then is silent."""
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if not self.says:
+            await trio.sleep_forever()
+        return await super().receive_some(max_bytes)
+
+
+async def keep_references(data: bytes) -> int:
+    """How many references to `data` there are while a relay that has carried it waits for more."""
+    far, there = memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(relay, Speaker(data), far, Traffic())
+        await there.receive_some()
+        await trio.testing.wait_all_tasks_blocked()
+        references = sys.getrefcount(data)
+        nursery.cancel_scope.cancel()
+    return references
+
+
+def test_an_idle_connection_keeps_nothing_of_what_it_has_carried() -> None:
+    data = b"said" * 1000
+    alone = sys.getrefcount(data)
+    assert trio.run(keep_references, data) <= alone + 2  # the two parameters that the test itself passes it by

@@ -29,6 +29,8 @@ TURN = 192 * 1024
 
 _RECORD = 16 * 1024  # RFC 8446, 5.1: the most plaintext that one record holds, and one SSL_read returns
 _ROOM = TURN + 4096  # a turn's ciphertext: 12 records carry less than 100 bytes each besides
+_PIECE = _ROOM // 4  # what OpenSSL holds of it at once: its memory BIOs never shrink, and most connections idle
+_NOTHING = memoryview(b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
         self._tls = SSL.Connection(context)
         self._verification = Verification(place, expected)
         self._tls.set_app_data(self._verification)
+        self._ciphertext = _NOTHING  # received, but not yet given to OpenSSL
         self._send_lock = trio.Lock()
         self._eof_sent = False
         self._peer_closed = False
@@ -179,11 +182,15 @@ class TlsStream(trio.abc.HalfCloseableStream):
         size = 0
         try:
             while size < limit:
-                piece = self._tls.recv(min(_RECORD, limit - size))
-                pieces.append(piece)
-                size += len(piece)
-        except SSL.WantReadError:
-            pass  # the rest of a record is still on its way
+                try:
+                    piece = self._tls.recv(min(_RECORD, limit - size))
+                except SSL.WantReadError:
+                    if not self._ciphertext:
+                        break  # the rest of a record is still on its way
+                    self._feed_piece()
+                else:
+                    pieces.append(piece)
+                    size += len(piece)
         except SSL.ZeroReturnError:
             self._peer_closed = True
         except SSL.Error as error:
@@ -199,7 +206,13 @@ class TlsStream(trio.abc.HalfCloseableStream):
             raise TruncatedStream(
                 f"{self._place} ended the connection without TLS's close_notify, so bytes may be missing"
             )
-        self._tls.bio_write(data)
+        self._ciphertext = memoryview(data)
+        self._feed_piece()
+
+    def _feed_piece(self) -> None:
+        self._tls.bio_write(self._ciphertext[:_PIECE])
+        # an empty rest would still hold the whole of it in memory
+        self._ciphertext = self._ciphertext[_PIECE:] if len(self._ciphertext) > _PIECE else _NOTHING
 
     async def _feed_handshake(self) -> None:
         try:

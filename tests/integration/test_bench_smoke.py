@@ -106,7 +106,8 @@ def test_the_sink_notices_a_byte_that_is(port: int, damage: str) -> None:
 
 def test_processor_time_of_children_that_have_ended_counts() -> None:
     burn = "import time\nwhile time.process_time() < 0.3: pass"
-    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burn!r}]); print(flush=True); sys.stdin.read()"
+    started = f"subprocess.run([sys.executable, '-c', {burn!r}])"
+    parent = f"import subprocess, sys; {started}; print(flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"\n"

@@ -17,6 +17,7 @@ from pytunnel.cli_command import CommandParser, Commands, add_command
 from pytunnel.cli_doctor import add_doctor
 from pytunnel.configuration import OPTIONS, ConfigurationError, make_plan, read_options
 from pytunnel.errors import PytunnelError
+from pytunnel.service_plan import ServicePlan
 from pytunnel.tls.context import Side
 
 _DESCRIPTION = "Carry any TCP service, and Galera state snapshots, inside mutual TLS."
@@ -132,7 +133,7 @@ def _run_tunnel(side: Side, arguments: argparse.Namespace) -> int:
     given = {option.name: getattr(arguments, option.name.replace("-", "_")) for option in OPTIONS}
     options = read_options(given, os.environ, arguments.config or _config_from_environment())
     plan = make_plan(side, arguments.source, arguments.target, options)
-    return trio.run(service.run, plan)
+    return trio.run(service.run, ServicePlan((plan,)))
 
 
 def _config_from_environment() -> Path | None:

@@ -48,7 +48,10 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class TunnelPlan:
-    """Everything that one tunnel needs to run. `source` is accepted at, `target` carried to."""
+    """Everything that one tunnel needs to run. `source` is accepted at, `target` carried to.
+
+    `name` tells it from others of the same process, in logs and errors; one that is alone may have none.
+    """
 
     side: Side
     source: Endpoint
@@ -57,6 +60,7 @@ class TunnelPlan:
     sockets: SocketOptions
     limits: Limits
     notes: tuple[str, ...] = ()
+    name: str = ""
 
     @property
     def accepting(self) -> SocketOptions:

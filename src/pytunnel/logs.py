@@ -5,21 +5,29 @@ A text that came from a peer may hold line breaks; each line of the log is one e
 
 from __future__ import annotations
 
+import contextvars
 import datetime
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 Format = Literal["plain", "json"]
 
 
+_tunnel: contextvars.ContextVar[str] = contextvars.ContextVar("tunnel", default="")
+
+
 class PlainFormatter(logging.Formatter):
-    """`2026-11-22T04:00:00.000Z INFO text`."""
+    """`2026-11-22T04:00:00.000Z INFO text`, or `… INFO tunnel: text` where tunnels have names."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line of text; a traceback follows only where a debugger asked for it."""
-        line = f"{timestamp(record)} {record.levelname} {one_line(record.getMessage())}"
+        name = _tunnel.get()
+        text = f"{name}: {record.getMessage()}" if name else record.getMessage()
+        line = f"{timestamp(record)} {record.levelname} {one_line(text)}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
@@ -33,6 +41,8 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "message": record.getMessage(),
         }
+        if name := _tunnel.get():
+            event["tunnel"] = name
         fields = getattr(record, "fields", None)
         if isinstance(fields, dict):
             event |= fields
@@ -44,6 +54,16 @@ class JsonFormatter(logging.Formatter):
 def set_up(log_format: Format, *, debug: bool = False) -> None:
     """Send pytunnel's log to standard error in the given form."""
     use_formatter(JsonFormatter() if log_format == "json" else PlainFormatter(), debug=debug)
+
+
+@contextmanager
+def naming(tunnel: str) -> Iterator[None]:
+    """Let the lines that this task writes in the block bear a tunnel's name; tasks that it starts there inherit it."""
+    before = _tunnel.set(tunnel)
+    try:
+        yield
+    finally:
+        _tunnel.reset(before)
 
 
 def use_formatter(formatter: logging.Formatter, *, debug: bool = False) -> None:

@@ -1,19 +1,21 @@
-"""Run one tunnel from its plan until a signal ends it: `pytunnel listen` and `pytunnel connect`."""
+"""Run the tunnels of one process from their plans until a signal ends them."""
 
 from __future__ import annotations
 
 import logging
 import signal
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import trio
 from OpenSSL import SSL
 
-from pytunnel import descriptors
+from pytunnel import descriptors, logs
 from pytunnel.configuration import ConfigurationError, TunnelPlan
 from pytunnel.endpoint import StdioEndpoint, TcpEndpoint
 from pytunnel.heap import keep_freed_memory
+from pytunnel.service_plan import ServicePlan, about
 from pytunnel.tls.context import Side, make_context
 from pytunnel.tls.credentials import Credentials, describe_subject, expiry_date, load_credentials
 from pytunnel.tls.identity import ExpectedPeer
@@ -25,26 +27,69 @@ from pytunnel.tunnel import TlsServer, Tunnel, expected_at, log_end, make_client
 log = logging.getLogger(__name__)
 
 
-async def run(plan: TunnelPlan) -> int:
+@dataclass(slots=True, eq=False)
+class Service:
+    """One tunnel of this process: as it was planned, what was read for it, and where it listens."""
+
+    plan: TunnelPlan
+    credentials: Credentials
+    tunnel: Tunnel
+    listeners: Sequence[Listener] = ()
+
+    async def serve(self) -> None:
+        """Carry connections until the tunnel is drained; closes the listeners."""
+        with logs.naming(self.plan.name):
+            await self.tunnel.serve(self.listeners)
+
+    @property
+    def failed(self) -> bool:
+        """Whether there could be one connection only, and that one did not end well."""
+        return self.plan.carries_one_connection and not self.tunnel.completed
+
+
+async def run(plan: ServicePlan) -> int:
     """Check everything, listen, and serve until SIGTERM or SIGINT; the first drains, a second one ends at once.
 
-    Returns the exit code: 1 where there can be one connection only, and that one did not end well.
+    Returns the exit code: 1 where a tunnel can have one connection only, and that one did not end well.
     Raises PytunnelError before anything listens.
     """
     keep_freed_memory()
     descriptors.raise_limit()
-    credentials = load_credentials(plan.tls)
-    context = make_context(plan.tls, credentials)
-    tunnel = await _make_tunnel(plan, context)
+    services = [await _prepare(each) for each in plan.tunnels]
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        listeners = await places.open_listeners(plan.source, plan.accepting)
-        _log_set_up(plan, credentials, listeners)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_drain_on, signals, tunnel, nursery.cancel_scope)
-            await tunnel.serve(listeners)
-            nursery.cancel_scope.cancel()
+        await _listen(services)
+        async with trio.open_nursery() as everything:
+            everything.start_soon(_drain_on, signals, services, everything.cancel_scope)
+            async with trio.open_nursery() as tunnels:
+                for service in services:
+                    tunnels.start_soon(service.serve)
+            everything.cancel_scope.cancel()
     log.info("ended")
-    return 1 if plan.carries_one_connection and not tunnel.completed else 0
+    return int(any(service.failed for service in services))
+
+
+async def _prepare(plan: TunnelPlan) -> Service:
+    """All of a tunnel that can be checked before it listens."""
+    with about(plan):
+        credentials = load_credentials(plan.tls)
+        context = make_context(plan.tls, credentials)
+        return Service(plan, credentials, await _make_tunnel(plan, context))
+
+
+async def _listen(services: Sequence[Service]) -> None:
+    """Open all listeners, or none: where one can't be had, those before it are closed."""
+    try:
+        for service in services:
+            with about(service.plan):
+                service.listeners = await places.open_listeners(service.plan.source, service.plan.accepting)
+    except BaseException:
+        with trio.CancelScope(shield=True):
+            for listener in [listener for service in services for listener in service.listeners]:
+                await listener.aclose()
+        raise
+    for service in services:
+        with logs.naming(service.plan.name):
+            _log_set_up(service)
 
 
 async def _make_tunnel(plan: TunnelPlan, context: SSL.Context) -> Tunnel:
@@ -78,17 +123,21 @@ async def _expected_peer(plan: TunnelPlan) -> ExpectedPeer:
     return ExpectedPeer(plan.tls.peer_names)
 
 
-async def _drain_on(signals: AsyncIterator[int], tunnel: Tunnel, everything: trio.CancelScope) -> None:
+async def _drain_on(signals: AsyncIterator[int], services: Sequence[Service], everything: trio.CancelScope) -> None:
     async for number in signals:
         log.info("%s received: accepting no more connections", signal.Signals(number).name)
-        tunnel.drain()
+        for service in services:
+            with logs.naming(service.plan.name):
+                service.tunnel.drain()
         break
     async for number in signals:
-        log.warning("%s received again: ending %d open connections", signal.Signals(number).name, tunnel.open)
+        remaining = sum(service.tunnel.open for service in services)
+        log.warning("%s received again: ending %d open connections", signal.Signals(number).name, remaining)
         everything.cancel()
 
 
-def _log_set_up(plan: TunnelPlan, credentials: Credentials, listeners: Sequence[Listener]) -> None:
+def _log_set_up(service: Service) -> None:
+    plan, credentials = service.plan, service.credentials
     for note in (*credentials.warnings, *plan.notes):
         log.warning("%s", note)
     if not plan.tls.verify:
@@ -97,7 +146,7 @@ def _log_set_up(plan: TunnelPlan, credentials: Credentials, listeners: Sequence[
     log.info(
         "accepting %s at %s, carrying it %s to %s",
         "TLS" if tls_in else "plain connections",
-        ", ".join(_addresses(listeners)) or plan.source,
+        ", ".join(_addresses(service.listeners)) or plan.source,
         "in plain" if tls_in else "inside TLS",
         plan.target,
     )

@@ -13,6 +13,7 @@ from lab.certificates import self_signed
 from pytunnel import __version__, cli, service
 from pytunnel.configuration import OPTIONS, TunnelPlan, make_plan
 from pytunnel.errors import PytunnelError
+from pytunnel.service_plan import ServicePlan
 from pytunnel.tls.context import Side
 from tests.support.credentials import settings_of
 
@@ -82,8 +83,8 @@ def test_the_examples_are_possible(
     examples = commands_of(shown(capsys, command, "--help"))
     planned: list[TunnelPlan] = []
 
-    async def run(plan: TunnelPlan) -> int:
-        planned.append(plan)
+    async def run(plan: ServicePlan) -> int:
+        planned.extend(plan.tunnels)
         return 0
 
     monkeypatch.setattr(service, "run", run)
@@ -189,7 +190,7 @@ def test_an_interrupt_before_the_start_ends_without_a_traceback(monkeypatch: pyt
 
 @pytest.mark.parametrize("code", [0, 1])
 def test_the_exit_code_is_the_tunnel_s(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def run(_: TunnelPlan) -> int:
+    async def run(_: ServicePlan) -> int:
         return code
 
     monkeypatch.setattr(service, "run", run)

@@ -24,6 +24,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "jobs": (
         "pytunnel.configuration",
         "pytunnel.service",
+        "pytunnel.service_plan",
         "pytunnel.certs.*",
         "pytunnel.doctor.*",
         "pytunnel.sst.joiner",

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytunnel.logs import JsonFormatter, PlainFormatter, one_line, set_up
+from pytunnel.logs import JsonFormatter, PlainFormatter, naming, one_line, set_up
 
 FORGED = "node1\n2026-01-01T00:00:00.000Z INFO all is well\r\x1b[2J\u2028\u202e\0\x85"
 
@@ -34,6 +34,14 @@ def test_a_json_line_has_the_event_s_own_fields_too() -> None:
         "bytes_out": 7,
         "peer": "CN=node1",
     }
+
+
+def test_lines_of_a_tunnel_with_a_name_bear_it() -> None:
+    with naming("sst"):
+        plain, fields = PlainFormatter().format(record("ended")), json.loads(JsonFormatter().format(record("ended")))
+    assert plain == "2026-11-18T11:06:40.123Z WARNING sst: ended"
+    assert (fields["message"], fields["tunnel"]) == ("ended", "sst")
+    assert "tunnel" not in json.loads(JsonFormatter().format(record("ended")))
 
 
 def test_a_text_with_line_breaks_stays_one_line() -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import trio
 from OpenSSL import SSL
 
+from pytunnel.accepting import accept_from
 from pytunnel.endpoint import Endpoint, TcpEndpoint
 from pytunnel.errors import PytunnelError
 from pytunnel.ration import LineRation
@@ -209,7 +210,9 @@ class Tunnel:
         async with trio.open_nursery() as connections:
             with self._accepting:
                 try:
-                    await trio.serve_listeners(self._admit, list(listeners), handler_nursery=connections)
+                    async with trio.open_nursery() as doors:
+                        for listener in listeners:
+                            doors.start_soon(accept_from, listener, self._admit, connections, self._note_shortage)
                 except* trio.ClosedResourceError:
                     pass  # a listener of one connection, standard input for example, has given it
                 finally:
@@ -247,6 +250,15 @@ class Tunnel:
                 await self.carry(accepted, Connection(source, self._target, Traffic()))
             finally:
                 self.open -= 1
+
+    def _note_shortage(self, error: OSError) -> None:
+        """Say that nobody can come in, and take what is missing from strangers: the older half of them."""
+        dropped = (len(self._unproven) + 1) // 2
+        for _ in range(dropped):
+            self._drop_unproven()
+        if self._ration.take():
+            text = "no connection can be accepted now: %s; %d that had not finished their TLS handshake make room"
+            log.warning(text, error.strerror, dropped)
 
     async def _refuse(self, accepted: Stream, source: str, reason: str) -> None:
         if self._ration.take():

@@ -31,7 +31,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pytunnel.sst.donor",
     ),
     "SST parts": ("pytunnel.sst.*",),
-    "tunnel": ("pytunnel.tunnel", "pytunnel.ration", "pytunnel.relay"),
+    "tunnel": ("pytunnel.tunnel", "pytunnel.accepting", "pytunnel.ration", "pytunnel.relay"),
     "security": ("pytunnel.tls.*", "pytunnel.sockopt", "pytunnel.socat"),
     "transport": ("pytunnel.transport.*", "pytunnel.endpoint"),
     "ground": ("pytunnel", "pytunnel.descriptors", "pytunnel.errors", "pytunnel.heap", "pytunnel.logs"),

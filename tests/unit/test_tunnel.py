@@ -44,6 +44,7 @@ class Door(trio.abc.Listener[Stream]):
     def __init__(self) -> None:
         self._sender, self._receiver = trio.open_memory_channel[Stream](100)
         self.closed = False
+        self.shortage: int | None = None
 
     async def knock(self) -> Duplex:
         """Connect to the listener; returns the caller's end."""
@@ -52,6 +53,9 @@ class Door(trio.abc.Listener[Stream]):
         return ours
 
     async def accept(self) -> Stream:
+        if self.shortage is not None:
+            await trio.lowlevel.checkpoint()
+            raise OSError(self.shortage, os.strerror(self.shortage))
         return await self._receiver.receive()
 
     async def aclose(self) -> None:
@@ -372,6 +376,60 @@ async def test_a_connection_that_is_dialled_is_not_dropped_for_another() -> None
         assert await first.receive_some() == b""
         assert trio.current_time() - began == pytest.approx(5)
         nursery.cancel_scope.cancel()
+
+
+# Shortages.
+
+
+@pytest.mark.parametrize("missing", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS])
+def test_a_shortage_is_one_line_however_long_it_lasts(missing: int, caplog: pytest.LogCaptureFixture) -> None:
+    @in_trio_without_waiting
+    async def suffer() -> None:
+        site = Site()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(site.tunnel().serve, [site.door])
+            client = await site.call()
+            await wait_all_tasks_blocked()  # until the tunnel has finished the handshake too
+            site.door.shortage = missing
+            await site.door.knock()  # accepted: the listener was waiting for it
+            await trio.sleep(5)
+            await client.send_all(b"still there")
+            assert await site.dialled[0].receive_some() == b"still there"
+            site.door.shortage = None
+            await site.call()
+            nursery.cancel_scope.cancel()
+
+    suffer()
+    (line,) = [text for text in caplog.messages if "can be accepted" in text]
+    assert line.startswith(f"no connection can be accepted now: {os.strerror(missing)}; ")
+
+
+@in_trio_without_waiting
+async def test_strangers_make_room_in_a_shortage_the_oldest_first() -> None:
+    site = Site()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(site.tunnel().serve, [site.door])
+        strangers = [await site.door.knock() for _ in range(3)]
+        await wait_all_tasks_blocked()
+        site.door.shortage = errno.EMFILE
+        strangers.append(await site.door.knock())
+        await wait_all_tasks_blocked()
+        for gone in strangers[:2]:
+            assert await gone.receive_some() == b""
+        for remaining in strangers[2:]:
+            with trio.move_on_after(1) as waiting:
+                await remaining.receive_some()
+            assert waiting.cancelled_caught
+        nursery.cancel_scope.cancel()
+
+
+@in_trio_without_waiting
+async def test_an_error_of_accept_that_is_no_shortage_ends_the_tunnel() -> None:
+    site = Site()
+    site.door.shortage = errno.EINVAL
+    with pytest.RaisesGroup(OSError, flatten_subgroups=True):
+        await site.tunnel().serve([site.door])
+    assert site.door.closed
 
 
 @in_trio_without_waiting

@@ -6,6 +6,7 @@ Both sides of every connection belong to one task, and all tasks to one nursery,
 
 from __future__ import annotations
 
+import abc
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -65,6 +66,18 @@ class Connection:
 
 
 Observer = Callable[[Connection], None]
+Dial = Callable[[], Awaitable[Stream]]
+
+
+class Gateway(abc.ABC):
+    """Reaches the place that each accepted stream itself asks for."""
+
+    @abc.abstractmethod
+    async def reach(self, accepted: Stream, connection: Connection) -> Stream:
+        """What was asked for, dialled and secured; its place and session are noted in `connection`.
+
+        Raises PytunnelError, with nothing left open but `accepted`.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +168,10 @@ async def _handshake(stream: TlsStream, place: str, limit: float) -> Session:
 
 
 class Tunnel:
-    """Serves listeners: each accepted stream is carried to wherever `dial` leads.
+    """Serves listeners: each accepted stream is carried to where `dial` leads, or a gateway to what the stream asks for.
 
-    `server` secures what is accepted, `client` what is dialled; one of them is set. `target` names the dialled place
-    in logs. `observe` is called when a connection has its session, and again when it has ended. `once`: what is dialled
+    `server` secures what is accepted, `client` what is dialled; one of them is set, unless a gateway does it. `target`
+    names the dialled place in logs. `observe` is called when a connection has its session, and again when it has ended. `once`: what is dialled
     serves one connection only; the first that needs it has it, and no other is accepted.
 
     `open` counts the connections of the moment, `completed` those that ended well.
@@ -166,7 +179,7 @@ class Tunnel:
 
     def __init__(
         self,
-        dial: Callable[[], Awaitable[Stream]],
+        dial: Dial | Gateway,
         target: str,
         limits: Limits,
         *,
@@ -293,9 +306,7 @@ class Tunnel:
                 near = await self._secure_accepted(self._server, accepted, connection)
             if self._once:
                 self._take()
-            far = await self._dial()
-            if self._client is not None:
-                far, connection.session = await self._client.secure(far, self._target)
+            far = await self._reach(accepted, connection)
             self._observe(connection)
             await relay(near, far, connection.traffic, idle_limit=self._limits.idle)
         except BaseException:
@@ -308,6 +319,14 @@ class Tunnel:
             await near.aclose()
         finally:
             await far.aclose()
+
+    async def _reach(self, accepted: Stream, connection: Connection) -> Stream:
+        if isinstance(self._dial, Gateway):
+            return await self._dial.reach(accepted, connection)
+        far = await self._dial()
+        if self._client is not None:
+            far, connection.session = await self._client.secure(far, self._target)
+        return far
 
     async def _secure_accepted(self, server: TlsServer, accepted: Stream, connection: Connection) -> TlsStream:
         """Shake hands as long as nobody else needs the room; raises TlsError."""

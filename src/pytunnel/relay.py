@@ -127,7 +127,9 @@ async def _until_idle(traffic: Traffic, limit: float) -> None:
 
 
 def _failed(error: Exception) -> ConnectionFailed:
-    if isinstance(error, PytunnelError):
-        return ConnectionFailed(str(error))
+    """The failure for whoever started the relay; its cause keeps what happened, for who wants to try again."""
     cause = error.__cause__
-    return ConnectionFailed(f"the connection broke off ({cause if isinstance(cause, OSError) else error})")
+    broken = f"the connection broke off ({cause if isinstance(cause, OSError) else error})"
+    failed = ConnectionFailed(str(error) if isinstance(error, PytunnelError) else broken)
+    failed.__cause__ = error
+    return failed

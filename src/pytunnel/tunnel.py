@@ -50,7 +50,7 @@ class Limits:
 class Connection:
     """One connection, while it lives and afterwards: for logs and for whoever follows progress.
 
-    `refused`: the peer presented a certificate that we don't trust. `hushed`: it failed before it was secured, as too
+    `error` is what `failure` tells in words. `refused`: the peer presented a certificate that we don't trust. `hushed`: it failed before it was secured, as too
     many others did; observers leave it out of the log, and the tunnel writes how many there were.
     """
 
@@ -59,6 +59,7 @@ class Connection:
     traffic: Traffic
     session: Session | None = None
     failure: str | None = None
+    error: Exception | None = field(default=None, repr=False)
     ended: bool = False
     refused: bool = False
     hushed: bool = False
@@ -287,12 +288,14 @@ class Tunnel:
             await self._secure_and_relay(accepted, connection)
             self.completed += 1
         except PytunnelError as error:
-            connection.failure = str(error)
+            connection.failure, connection.error = str(error), error
             connection.refused = isinstance(error, PeerRejected)
         except OSError as error:  # the system has no more of something; that's no reason to end the others
             connection.failure = f"{connection.source} can't be carried to {connection.target}: {error.strerror}"
+            connection.error = error
         except Exception as error:  # a fault of ours in one connection must not end the others
             connection.failure = f"a fault of pytunnel's own, please report it: {type(error).__name__}: {error}"
+            connection.error = error
             log.debug("%s", connection.failure, exc_info=error)
         if connection.failure is not None and connection.session is None:
             connection.hushed = not self._ration.take()

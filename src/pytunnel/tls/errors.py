@@ -31,5 +31,9 @@ class HandshakeError(TlsError):
     """The TLS handshake ended without a connection."""
 
 
+class Incompatible(HandshakeError):
+    """The other side refused our certificate, or speaks no TLS that we do: the next try would end likewise."""
+
+
 class TruncatedStream(TlsError):
     """The connection ended without TLS's close_notify: bytes may be missing, so this is no end of file."""

@@ -20,7 +20,7 @@ from cryptography import x509
 from OpenSSL import SSL
 
 from pytunnel.tls.context import Side, openssl_reason
-from pytunnel.tls.errors import HandshakeError, PeerRejected, TlsError, TruncatedStream
+from pytunnel.tls.errors import HandshakeError, Incompatible, PeerRejected, TlsError, TruncatedStream
 from pytunnel.tls.identity import MALFORMED, ExpectedPeer, presented_names
 from pytunnel.tls.verification import Verification
 
@@ -273,24 +273,31 @@ class TlsStream(trio.abc.HalfCloseableStream):
         reason = openssl_reason(error)
         if "did not return a certificate" in reason:
             return PeerRejected(self._no_certificate())
-        return HandshakeError(_explain(self._place, reason, heard=False))
+        return _incompatible(self._place, reason, heard=False) or HandshakeError(_failed(self._place, reason))
 
     def _no_certificate(self) -> str:
         return f"{self._place} presented no certificate; both sides must present one"
 
     def _stream_error(self, error: SSL.Error) -> TlsError:
         self._broken = True
-        return TlsError(_explain(self._place, openssl_reason(error), heard=self._heard))
+        reason = openssl_reason(error)
+        return _incompatible(self._place, reason, heard=self._heard) or TlsError(_failed(self._place, reason))
 
 
-def _explain(place: str, reason: str, *, heard: bool) -> str:
-    """OpenSSL's reason in words for the person at this end; `heard` is whether any data has come from the peer."""
+def _incompatible(place: str, reason: str, *, heard: bool) -> Incompatible | None:
+    """The error where OpenSSL's reason is one that lasts; `heard` is whether any data has come from the peer."""
     if "alert" in reason and ("certificate" in reason or "unknown ca" in reason):
-        return f"{place} did not accept our certificate ({reason}); its log says why"
+        return Incompatible(f"{place} did not accept our certificate ({reason}); its log says why")
     if "alert internal error" in reason and not heard:  # OpenSSL's alert for a name that its application refuses
-        return f"{place} did not accept our certificate, perhaps its name ({reason}); its log says why"
+        return Incompatible(f"{place} did not accept our certificate, perhaps its name ({reason}); its log says why")
+    if heard:
+        return None
     if "wrong version number" in reason or "http request" in reason or "packet length too long" in reason:
-        return f"{place} does not speak TLS here ({reason}); is it the right port?"
+        return Incompatible(f"{place} does not speak TLS here ({reason}); is it the right port?")
     if "no shared cipher" in reason or "protocol version" in reason or "unsupported protocol" in reason:
-        return f"{place} and this end have no TLS version or cipher in common ({reason})"
+        return Incompatible(f"{place} and this end have no TLS version or cipher in common ({reason})")
+    return None
+
+
+def _failed(place: str, reason: str) -> str:
     return f"the TLS connection with {place} failed: {reason}"

@@ -6,10 +6,14 @@ from pytunnel.errors import PytunnelError
 
 
 class TransportError(PytunnelError):
-    """A place that can't be listened at or reached; `port_taken` tells the one cause that has a code of its own."""
+    """A place that can't be listened at or reached.
+
+    `port_taken` tells the one cause that has a code of its own; `refused` that the host answered: nobody listens there.
+    """
 
     exit_code = 1
 
-    def __init__(self, message: str, *, port_taken: bool = False) -> None:
+    def __init__(self, message: str, *, port_taken: bool = False, refused: bool = False) -> None:
         super().__init__(message)
+        self.refused = refused
         self.port_taken = port_taken

@@ -140,14 +140,17 @@ async def _listen(
 
 async def _dial_once(endpoint: TcpEndpoint, options: SocketOptions) -> SocketStream:
     failures: list[str] = []
+    refused = True
     for family, address in await _resolve(endpoint, options, passive=False):
         try:
             return await _connect(family, address, options)
         except trio.TooSlowError:
             failures.append(f"{address[0]}: no answer within {options.connect_timeout:g} s")
+            refused = False
         except OSError as error:
             failures.append(f"{address[0]}: {os.strerror(error.errno or 0).lower()}")
-    raise TransportError(f"{endpoint} can't be reached ({'; '.join(failures)})")
+            refused = refused and error.errno == errno.ECONNREFUSED
+    raise TransportError(f"{endpoint} can't be reached ({'; '.join(failures)})", refused=refused)
 
 
 async def _connect(

@@ -6,7 +6,9 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import trio
@@ -15,10 +17,9 @@ from pytunnel import __version__, logs
 from pytunnel.cli_certs import add_certs
 from pytunnel.cli_command import CommandParser, Commands, add_command
 from pytunnel.cli_doctor import add_doctor
-from pytunnel.configuration import OPTIONS, ConfigurationError, make_plan, read_options
+from pytunnel.configuration import OPTIONS
 from pytunnel.errors import PytunnelError
-from pytunnel.service_plan import ServicePlan
-from pytunnel.tls.context import Side
+from pytunnel.service_plan import PROCESS_OPTIONS, plan_service
 
 _DESCRIPTION = "Carry any TCP service, and Galera state snapshots, inside mutual TLS."
 
@@ -46,7 +47,20 @@ examples:
     pytunnel connect --cert me.pem --ca bundle.crt unix:/run/db.sock db1.my.cluster:3307
 """
 
-_LOG_FORMATS = ("plain", "json")
+_RUN_EXAMPLES = """\
+The file sets options, and describes one tunnel by mode, from and to, or several:
+    [[tunnel]]
+    name = "sst"
+    mode = "listen"
+    from = ":4444"
+    to = "127.0.0.1:873"
+
+examples:
+    pytunnel run --config /etc/pytunnel.toml --status :9090
+
+  everything from the environment, with PYTUNNEL_MODE, PYTUNNEL_FROM, PYTUNNEL_TO, PYTUNNEL_CERT and so on:
+    pytunnel run
+"""
 
 _DEMO_EXAMPLES = """\
 example:
@@ -64,11 +78,12 @@ def run(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     try:
         command: Callable[[argparse.Namespace], int] = arguments.run
+    logs.set_up(_log_format(argv))
         return command(arguments)
     except PytunnelError as error:
         if arguments.debug:
             raise
-        print(f"pytunnel: {logs.one_line(str(error))}", file=sys.stderr)
+        logs.complain("pytunnel", str(error))
         return error.exit_code
     except KeyboardInterrupt:  # before the tunnel takes care of signals
         return 128 + signal.SIGINT
@@ -77,14 +92,26 @@ def run(argv: Sequence[str]) -> int:
 def _parser() -> CommandParser:
     parser = CommandParser(
         prog="pytunnel",
+def _log_format(argv: Sequence[str]) -> logs.Format:
+    """The form of the log before anything else is known: what is wrong with the other arguments is said in it too."""
+    words = [word.removeprefix("--log-format=") for word in argv if word.startswith("--log-format=")]
+    words += [following for word, following in pairwise(argv) if word == "--log-format"]
+    return logs.format_of((words or [os.environ.get("PYTUNNEL_LOG_FORMAT", "")])[-1])
+
+
         description=_DESCRIPTION,
         epilog=_LISTEN_EXAMPLES + "\n" + _CONNECT_EXAMPLES.removeprefix("examples:\n"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"pytunnel {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_tunnel(commands, "listen", "accept TLS at FROM, carry it in plain to TO", _LISTEN_EXAMPLES, _run_listen)
-    _add_tunnel(commands, "connect", "accept plain at FROM, carry it in TLS to TO", _CONNECT_EXAMPLES, _run_connect)
+    _add_tunnel(commands, "listen", "accept TLS at FROM, carry it in plain to TO", _LISTEN_EXAMPLES)
+    _add_tunnel(commands, "connect", "accept plain at FROM, carry it in TLS to TO", _CONNECT_EXAMPLES)
+    run_many = add_command(
+        commands, "run", "run the tunnels that a file or the environment describes", f"{_PLACES}\n{_RUN_EXAMPLES}"
+    )
+    _add_options(run_many)
+    run_many.set_defaults(run=_run_tunnels)
     add_certs(commands)
     add_doctor(commands)
     demo = add_command(commands, "demo", "show a transfer of a directory between two ends here", _DEMO_EXAMPLES)
@@ -98,7 +125,6 @@ def _add_tunnel(
     name: str,
     summary: str,
     examples: str,
-    handler: Callable[[argparse.Namespace], int],
 ) -> None:
     parser = add_command(commands, name, summary, f"{_PLACES}\n{examples}")
     parser.add_argument("source", metavar="FROM", help="where connections are accepted")
@@ -111,29 +137,25 @@ def _add_tunnel(
         else:
             parser.add_argument(f"--{option.name}", metavar=option.metavar, help=option.help)
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with any of the options above")
-    parser.add_argument("--log-format", choices=_LOG_FORMATS, help="form of the log on standard error")
-    parser.set_defaults(run=handler)
 
 
-def _run_listen(arguments: argparse.Namespace) -> int:
-    return _run_tunnel(Side.SERVER, arguments)
+def _run_tunnel(mode: str, arguments: argparse.Namespace) -> int:
+    return _serve(arguments, {"mode": mode, "from": arguments.source, "to": arguments.target})
 
 
-def _run_connect(arguments: argparse.Namespace) -> int:
-    return _run_tunnel(Side.CLIENT, arguments)
+def _run_tunnels(arguments: argparse.Namespace) -> int:
+    return _serve(arguments, None)
 
 
-def _run_tunnel(side: Side, arguments: argparse.Namespace) -> int:
+def _serve(arguments: argparse.Namespace, route: Mapping[str, object] | None) -> int:
+    """Run one tunnel with this route, or those that the environment or a file describes."""
     from pytunnel import service
 
-    log_format = arguments.log_format or os.environ.get("PYTUNNEL_LOG_FORMAT", "plain")
-    if log_format not in _LOG_FORMATS:
-        raise ConfigurationError(f"PYTUNNEL_LOG_FORMAT: {log_format!r} is not possible; expected plain or json")
-    logs.set_up("json" if log_format == "json" else "plain", debug=arguments.debug)
-    given = {option.name: getattr(arguments, option.name.replace("-", "_")) for option in OPTIONS}
-    options = read_options(given, os.environ, arguments.config or _config_from_environment())
-    plan = make_plan(side, arguments.source, arguments.target, options)
-    return trio.run(service.run, ServicePlan((plan,)))
+    given = {option.name: getattr(arguments, option.name.replace("-", "_")) for option in (*OPTIONS, *PROCESS_OPTIONS)}
+    file = arguments.config or _config_from_environment()
+    plan = plan_service(given | dict(route or {}), os.environ, file, tables=route is None)
+    logs.set_up(plan.log_format, debug=arguments.debug)
+    return trio.run(service.run, plan)
 
 
 def _config_from_environment() -> Path | None:

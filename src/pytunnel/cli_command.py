@@ -12,7 +12,8 @@ class CommandParser(argparse.ArgumentParser):
     """Says what is wrong in one line, like every other error; the usage is in the help."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {logs.one_line(message)}; see {self.prog} --help\n")
+        logs.complain(self.prog, f"{message}; see {self.prog} --help")
+        self.exit(2)
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[CommandParser]"

@@ -1,4 +1,4 @@
-"""The options of `listen` and `connect`, wherever they come from: command line, environment, file, in this order.
+"""The options of a tunnel, wherever they come from: command line, environment, file, in this order.
 
 An option's one name serves all three: `--peer-name`, PYTUNNEL_PEER_NAME, `peer-name = [...]` in the TOML file.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import socket
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,6 +64,7 @@ class TunnelPlan:
 
     @property
     def accepting(self) -> SocketOptions:
+    origin: str = ""
         """Socket options where connections are accepted."""
         return self.sockets if self.side is Side.SERVER else _of_plain_side(self.sockets)
 
@@ -155,15 +156,11 @@ def read_options(
     """
     from_file = _read_file(file) if file is not None else {}
     found: dict[str, Value] = {}
-    for option in OPTIONS:
-        sources = (
-            (f"--{option.name}", arguments.get(option.name)),
-            (option.variable, environment.get(option.variable)),
-            (f"{option.name} in {file}", from_file.get(option.name)),
-        )
-        for place, raw in sources:
+    for option in options:
+        for source in sources:
+            raw = source.values.get(option.name)
             if raw is not None:
-                found[option.name] = _value(option, place, raw)
+                found[option.name] = _value(option, source.naming(option), raw)
                 break
     return found
 
@@ -236,20 +233,6 @@ def _value(option: Option, place: str, raw: object) -> Value:
     except ValueError as error:
         expected = str(error) if str(error).startswith("expected") else "expected a number"
         raise ConfigurationError(f"{place}: {text!r} is not possible; {expected}") from error
-
-
-def _read_file(path: Path) -> dict[str, object]:
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"the configuration file {path} can't be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"the configuration file {path} is not TOML: {error}") from error
-    known = [option.name for option in OPTIONS]
-    for name in content:
-        if name not in known:
-            raise ConfigurationError(f"{path} sets {name!r}, which is no option; possible are {', '.join(known)}")
-    return content
 
 
 def _text(options: Mapping[str, Value], name: str) -> str | None:

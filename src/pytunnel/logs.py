@@ -17,6 +17,8 @@ from typing import Literal
 Format = Literal["plain", "json"]
 
 
+log = logging.getLogger("pytunnel")
+
 _tunnel: contextvars.ContextVar[str] = contextvars.ContextVar("tunnel", default="")
 
 
@@ -51,6 +53,11 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(event, default=str)
 
 
+def format_of(text: str) -> Format:
+    """The form that a text names; plain for any other text."""
+    return "json" if text == "json" else "plain"
+
+
 def set_up(log_format: Format, *, debug: bool = False) -> None:
     """Send pytunnel's log to standard error in the given form."""
     use_formatter(JsonFormatter() if log_format == "json" else PlainFormatter(), debug=debug)
@@ -77,6 +84,14 @@ def use_formatter(formatter: logging.Formatter, *, debug: bool = False) -> None:
         logger.handlers[:] = [handler]
         logger.setLevel(logging.DEBUG if debug else logging.INFO)
         logger.propagate = False
+
+
+def complain(program: str, text: str) -> None:
+    """Say why the program ends, in one line on standard error: an event of the log where machines read it."""
+    if any(isinstance(handler.formatter, JsonFormatter) for handler in log.handlers):
+        log.error("%s", text, extra={"fields": {"program": program}})
+    else:
+        print(f"{program}: {one_line(text)}", file=sys.stderr)
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:

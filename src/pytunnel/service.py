@@ -18,7 +18,7 @@ from pytunnel.heap import keep_freed_memory
 from pytunnel.service_plan import ServicePlan, about
 from pytunnel.tls.context import Side, make_context
 from pytunnel.tls.credentials import Credentials, describe_subject, expiry_date, load_credentials
-from pytunnel.tls.identity import ExpectedPeer
+from pytunnel.tls.identity import ExpectedPeer, parse_address
 from pytunnel.transport import places
 from pytunnel.transport.places import Listener, Stream
 from pytunnel.transport.sockets import SocketListener
@@ -70,7 +70,7 @@ async def run(plan: ServicePlan) -> int:
 
 async def _prepare(plan: TunnelPlan) -> Service:
     """All of a tunnel that can be checked before it listens."""
-    with about(plan):
+    with about(plan.origin):
         credentials = load_credentials(plan.tls)
         context = make_context(plan.tls, credentials)
         return Service(plan, credentials, await _make_tunnel(plan, context))
@@ -80,7 +80,7 @@ async def _listen(services: Sequence[Service]) -> None:
     """Open all listeners, or none: where one can't be had, those before it are closed."""
     try:
         for service in services:
-            with about(service.plan):
+            with about(service.plan.origin):
                 service.listeners = await places.open_listeners(service.plan.source, service.plan.accepting)
     except BaseException:
         with trio.CancelScope(shield=True):
@@ -174,3 +174,8 @@ def _addresses(listeners: Sequence[Listener]) -> list[str]:
     """The addresses that are really bound, port 0 replaced by the port that the system chose."""
     names = [item.socket.getsockname() for item in listeners if isinstance(item, SocketListener)]
     return [str(TcpEndpoint(str(name[0]), int(name[1]))) for name in names]
+def _is_open(address: str) -> bool:
+    host = parse_address(address.rpartition(":")[0])
+    return host is not None and not host.is_loopback
+
+

@@ -1,20 +1,51 @@
-"""What one process of pytunnel runs: its tunnels, as one value that is complete before anything listens."""
+"""What one process of pytunnel runs, from the command line, the environment and one TOML file, in this order.
+
+The result is one value that is complete, and sound by itself, before anything is opened. A file describes one tunnel
+by the options at its top, or several by `[[tunnel]]` tables, whose defaults are then the options at its top.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from pytunnel.configuration import TunnelPlan
+from pytunnel import logs
+from pytunnel.configuration import (
+    OPTIONS,
+    ConfigurationError,
+    Option,
+    Source,
+    TunnelPlan,
+    Value,
+    from_arguments,
+    from_environment,
+    from_table,
+    make_plan,
+    read_toml,
+    read_values,
+)
+from pytunnel.endpoint import Endpoint, EndpointError, StdioEndpoint, TcpEndpoint, UnixEndpoint
 from pytunnel.errors import PytunnelError
+from pytunnel.status.address import StatusEndpoint, parse_status_address
+from pytunnel.tls.context import Side
+
+MODES = {"listen": Side.SERVER, "connect": Side.CLIENT}
+
+_TABLES = "tunnel"
+_NAME = "name"
+_NAMES = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
 class ServicePlan:
-    """Everything that one process runs; at least one tunnel."""
+    """Everything that one process runs: at least one tunnel, and where it tells how they are (None: nowhere)."""
 
     tunnels: tuple[TunnelPlan, ...]
+    status: StatusEndpoint | None = None
+    log_format: logs.Format = "plain"
 
 
 class TunnelError(PytunnelError):
@@ -26,11 +57,152 @@ class TunnelError(PytunnelError):
 
 
 @contextmanager
-def about(plan: TunnelPlan) -> Iterator[None]:
-    """Let an error of a tunnel that has a name begin with it; raises TunnelError."""
+def about(origin: str) -> Iterator[None]:
+    """Let an error begin with the tunnel and the file that it is about, where there are several. Raises TunnelError."""
     try:
         yield
     except PytunnelError as error:
-        if not plan.name:
+        if not origin:
             raise
-        raise TunnelError(f"{plan.name}: {error}", error.exit_code) from error
+        raise TunnelError(f"{origin}: {error}", error.exit_code) from error
+
+
+def _mode(text: str) -> str:
+    if text not in MODES:
+        raise ValueError("expected listen or connect")
+    return text
+
+
+def _status(text: str) -> str:
+    try:
+        parse_status_address(text)
+    except EndpointError as error:
+        raise ValueError(f"expected HOST:PORT, :PORT (of this host alone) or unix:PATH ({error})") from error
+    return text
+
+
+def _log_format(text: str) -> str:
+    if text not in ("plain", "json"):
+        raise ValueError("expected plain or json")
+    return text
+
+
+ROUTE = (
+    Option("mode", "listen|connect", "whether TLS is accepted at FROM or dialled at TO", _mode),
+    Option("from", "FROM", "where connections are accepted", str),
+    Option("to", "TO", "where they are carried to", str),
+)
+"""What a tunnel must have besides its options."""
+
+PROCESS_OPTIONS = (
+    Option("status", "ADDRESS", "serve health, metrics and status at HOST:PORT, :PORT or unix:PATH", _status),
+    Option("log-format", "FORMAT", "form of the log on standard error: plain (default) or json", _log_format),
+)
+"""Options of the process, whatever tunnels it has."""
+
+
+def plan_service(
+    arguments: Mapping[str, object], environment: Mapping[str, str], file: Path | None, *, tables: bool = True
+) -> ServicePlan:
+    """The plan of a process.
+
+    `arguments` holds names of options, and of ROUTE, with texts (or lists of texts), None where the command line is
+    silent. `tables` False refuses a file that describes several tunnels: the command line describes the only one.
+    Raises PytunnelError that names the option, the file and the tunnel.
+    """
+    content = {} if file is None else read_toml(file)
+    described = content.pop(_TABLES, None)
+    several = described is not None
+    _check_names(content, (*OPTIONS, *PROCESS_OPTIONS, *ROUTE), str(file))
+    sources = (
+        from_arguments(arguments),
+        from_environment((*OPTIONS, *PROCESS_OPTIONS, *ROUTE), environment),
+        from_table(content, str(file)),
+    )
+    process = read_values(PROCESS_OPTIONS, sources)
+    if not several:
+        tunnels: tuple[TunnelPlan, ...] = (_plan_one(sources),)
+    elif tables:
+        tunnels = _plan_several(described, sources, str(file))
+    else:
+        raise ConfigurationError(f"{file} describes tunnels of its own ([[tunnel]]); run them with: pytunnel run")
+    status = process.get("status")
+    return ServicePlan(
+        tunnels,
+        None if status is None else parse_status_address(str(status)),
+        logs.format_of(str(process.get("log-format"))),
+    )
+
+
+def _plan_one(sources: Sequence[Source]) -> TunnelPlan:
+    route = read_values(ROUTE, sources)
+    missing = [option.variable for option in ROUTE if option.name not in route]
+    if missing:
+        raise ConfigurationError(
+            f"there is nothing to run without {', '.join(missing)}; set them, or name a file with mode, from and to, "
+            "or with [[tunnel]] tables (--config)"
+        )
+    return _make_plan(route, read_values(OPTIONS, sources))
+
+
+def _plan_several(described: object, sources: Sequence[Source], file: str) -> tuple[TunnelPlan, ...]:
+    if not isinstance(described, list) or not described or not all(isinstance(table, dict) for table in described):
+        raise ConfigurationError(f"{file}: expected tables [[tunnel]], one for each tunnel")
+    misplaced = [source.naming(option) for option in ROUTE for source in sources if source.values.get(option.name)]
+    if misplaced:
+        raise ConfigurationError(f"{misplaced[0]} is set, but each [[tunnel]] of {file} has its own; unset it")
+    tunnels = tuple(_plan_table(table, number, sources, file) for number, table in enumerate(described, 1))
+    _check_together(tunnels, file)
+    return tunnels
+
+
+def _plan_table(table: Mapping[str, object], number: int, sources: Sequence[Source], file: str) -> TunnelPlan:
+    name = table.get(_NAME, f"tunnel-{number}")
+    if not isinstance(name, str) or not _NAMES.fullmatch(name):
+        raise ConfigurationError(
+            f"name in tunnel {number} of {file}: {name!r} is not possible; expected letters, digits, '.', '_' and '-'"
+        )
+    origin = f"tunnel {name} of {file}"
+    _check_names({key: value for key, value in table.items() if key != _NAME}, (*ROUTE, *OPTIONS), origin)
+    own = from_table(table, origin)
+    route = read_values(ROUTE, [own])
+    missing = [option.name for option in ROUTE if option.name not in route]
+    if missing:
+        raise ConfigurationError(f"{origin} has no {missing[0]}; expected mode, from and to in each [[tunnel]]")
+    *before, top = sources
+    options = read_values(OPTIONS, [*before, own, top])
+    with about(origin):
+        plan = _make_plan(route, options)
+    return replace(plan, name=name, origin=origin)
+
+
+def _make_plan(route: Mapping[str, Value], options: Mapping[str, Value]) -> TunnelPlan:
+    return make_plan(MODES[str(route["mode"])], str(route["from"]), str(route["to"]), options)
+
+
+def _check_names(table: Mapping[str, object], known: Sequence[Option], place: str) -> None:
+    names = [option.name for option in known]
+    for name in table:
+        if name not in names:
+            raise ConfigurationError(f"{place} sets {name!r}, which is no option; possible are {', '.join(names)}")
+
+
+def _check_together(tunnels: Sequence[TunnelPlan], file: str) -> None:
+    """What is right in each tunnel by itself, but can't be in one process."""
+    for number, plan in enumerate(tunnels):
+        for other in tunnels[:number]:
+            if plan.name == other.name:
+                raise ConfigurationError(f"{file} has two tunnels with the name {plan.name}")
+            if _is_one_place(plan.source) and plan.source == other.source:
+                names = f"{other.name} and {plan.name}"
+                raise ConfigurationError(f"the tunnels {names} of {file} are both at {plan.source}")
+    on_stdio = [plan.name for plan in tunnels if StdioEndpoint() in (plan.source, plan.target)]
+    if len(on_stdio) > 1:
+        raise ConfigurationError(
+            f"the tunnels {' and '.join(on_stdio)} of {file} can't all be stdio: there is one standard input and output"
+        )
+
+
+def _is_one_place(source: Endpoint) -> bool:
+    """Whether one tunnel alone can accept there; for port 0 the system chooses another port each time."""
+    return isinstance(source, UnixEndpoint) or (isinstance(source, TcpEndpoint) and source.port != 0)

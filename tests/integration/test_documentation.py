@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from pytunnel.configuration import make_plan, read_options
+from pytunnel.service_plan import plan_service
 from pytunnel.sst.optionfile import read_group, read_server
 from pytunnel.sst.request import Role, parse_request
 from pytunnel.sst.settings import SstSettings, read_settings
 from pytunnel.sst.tlsfiles import choose_files
-from pytunnel.tls.context import Side
 from pytunnel.tls.credentials import load_credentials
 from pytunnel.tls.settings import TlsSettings
 from tests.support.programs import needs
@@ -90,14 +89,14 @@ def test_the_tunnels_by_hand_can_be_started_as_written(line: str) -> None:
     command, *words = shlex.split(line, comments=True)
     *options, source, target = words
     given = dict(zip((option.removeprefix("--") for option in options[::2]), options[1::2], strict=True))
-    plan = make_plan(Side.SERVER if command == "listen" else Side.CLIENT, source, target, read_options(given, {}, None))
-    assert plan.tls.certificate is not None
+    plan = plan_service({"mode": command, "from": source, "to": target} | given, {}, None)
+    assert plan.tunnels[0].tls.certificate is not None
 
 
 def test_the_example_of_a_configuration_file_is_understood(tmp_path: Path) -> None:
     file = tmp_path / "pytunnel.toml"
     file.write_text(example(CONFIGURATION, "toml"))
-    plan = make_plan(Side.SERVER, ":4444", "127.0.0.1:873", read_options({}, {}, file))
+    plan = plan_service({"mode": "listen", "from": ":4444", "to": "127.0.0.1:873"}, {}, file).tunnels[0]
     assert plan.tls.peer_names == ("node1.my.cluster", "node3.my.cluster")
     assert plan.limits.idle == 600
 

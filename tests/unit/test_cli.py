@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -11,9 +12,9 @@ import pytest
 
 from lab.certificates import self_signed
 from pytunnel import __version__, cli, service
-from pytunnel.configuration import OPTIONS, TunnelPlan, make_plan
+from pytunnel.configuration import OPTIONS, TunnelPlan
 from pytunnel.errors import PytunnelError
-from pytunnel.service_plan import ServicePlan
+from pytunnel.service_plan import PROCESS_OPTIONS, ServicePlan, plan_service
 from pytunnel.tls.context import Side
 from tests.support.credentials import settings_of
 
@@ -69,7 +70,7 @@ def test_the_help_shows_an_example_of_each_way(capsys: pytest.CaptureFixture[str
     assert {command[0] for command in commands_of(shown(capsys, "--help"))} >= {"listen", "connect"}
 
 
-@pytest.mark.parametrize("command", ["listen", "connect", "demo"])
+@pytest.mark.parametrize("command", ["listen", "connect", "run", "demo"])
 def test_each_command_s_help_shows_an_example_of_it(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     examples = commands_of(shown(capsys, command, "--help"))
     assert examples
@@ -94,7 +95,7 @@ def test_the_examples_are_possible(
 
 def test_the_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(capsys, "listen", "--help")
-    assert [option.name for option in OPTIONS if f"--{option.name}" not in text] == []
+    assert [option.name for option in (*OPTIONS, *PROCESS_OPTIONS) if f"--{option.name}" not in text] == []
 
 
 # Errors.
@@ -110,7 +111,7 @@ def test_the_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None
         (["listen", "--nonsense", ":1", ":2"], "unrecognized arguments: --nonsense"),
         (["listen", ":1", ":2", "a\nb"], "unrecognized arguments: a\\nb"),
         (["fly"], "invalid choice: 'fly'"),
-        (["listen", "--log-format", "xml", ":1", ":2"], "invalid choice: 'xml'"),
+        (["listen", "--log-format", "xml", ":1", ":2"], "--log-format: 'xml' is not possible; expected plain or json"),
         (["listen", "--cert"], "argument --cert: expected one argument"),
         (["listen", ":1", "nowhere"], "pytunnel: endpoint 'nowhere' has no port"),
         (["listen", "--tls-min", "1.0", ":1", ":2"], "--tls-min: '1.0' is not possible; expected 1.2 or 1.3"),
@@ -181,10 +182,10 @@ def test_a_traceback_is_shown_to_those_who_debug() -> None:
 
 
 def test_an_interrupt_before_the_start_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> TunnelPlan:
+    def interrupted(*_: object, **__: object) -> ServicePlan:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, make_plan.__name__, interrupted)
+    monkeypatch.setattr(cli, plan_service.__name__, interrupted)
     assert cli.run(["listen", ":1", ":2"]) == 130
 
 
@@ -195,3 +196,19 @@ def test_the_exit_code_is_the_tunnel_s(code: int, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(service, "run", run)
     assert cli.run(["connect", "stdio:", ":2"]) == code
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["listen", "--log-format", "json", ":1", "nowhere"], "endpoint 'nowhere' has no port"),
+        (["--log-format=json"], "the following arguments are required: COMMAND"),
+        (["listen", "--log-format=json", ":1"], "the following arguments are required: TO"),
+        (["run", "--log-format", "json"], "there is nothing to run"),
+    ],
+)
+def test_a_machine_reads_of_a_bad_start_in_json(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, line = refused(capsys, *argv)
+    event = json.loads(line)
+    assert (code, event["level"], event["program"].split()[0]) == (2, "error", "pytunnel")
+    assert said in event["message"]

@@ -12,7 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytunnel.configuration import OPTIONS, ConfigurationError, TunnelPlan, Value, make_plan, read_options
+from pytunnel.configuration import (
+    OPTIONS,
+    ConfigurationError,
+    TunnelPlan,
+    Value,
+    from_arguments,
+    from_environment,
+    from_table,
+    make_plan,
+    read_toml,
+    read_values,
+)
 from pytunnel.endpoint import EndpointError, ExecEndpoint, StdioEndpoint, TcpEndpoint
 from pytunnel.errors import PytunnelError
 from pytunnel.sockopt import SockoptError
@@ -43,6 +54,13 @@ def config(folder: Path, text: str) -> Path:
     path = folder / "pytunnel.toml"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def read_options(
+    arguments: Mapping[str, object], environment: Mapping[str, str], file: Path | None
+) -> dict[str, Value]:
+    content = from_table({} if file is None else read_toml(file), str(file))
+    return read_values(OPTIONS, [from_arguments(arguments), from_environment(OPTIONS, environment), content])
 
 
 def refusal(
@@ -171,15 +189,6 @@ def test_a_list_where_one_value_belongs_is_refused(text: str, tmp_path: Path) ->
 
 
 # The file.
-
-
-def test_an_option_that_is_unknown_is_named_with_those_that_are_known(tmp_path: Path) -> None:
-    said = refusal(file=config(tmp_path, 'cert = "a"\npeer_name = "node1"'))
-    assert "sets 'peer_name', which is no option; possible are cert, key, ca, peer-name, no-verify," in said
-
-
-def test_a_table_is_no_option(tmp_path: Path) -> None:
-    assert "sets 'tls', which is no option" in refusal(file=config(tmp_path, '[tls]\ncert = "a"'))
 
 
 def test_a_file_that_is_no_toml_is_named_with_the_line(tmp_path: Path) -> None:

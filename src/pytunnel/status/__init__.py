@@ -1,0 +1,1 @@
+"""How a process is: counted, shown over HTTP, drawn in a terminal."""

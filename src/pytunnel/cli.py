@@ -75,10 +75,10 @@ def main() -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Do what the arguments say; returns the process's exit code. Errors become one line on standard error."""
+    logs.set_up(_log_format(argv))
     arguments = _parser().parse_args(argv)
     try:
         command: Callable[[argparse.Namespace], int] = arguments.run
-    logs.set_up(_log_format(argv))
         return command(arguments)
     except PytunnelError as error:
         if arguments.debug:
@@ -89,9 +89,6 @@ def run(argv: Sequence[str]) -> int:
         return 128 + signal.SIGINT
 
 
-def _parser() -> CommandParser:
-    parser = CommandParser(
-        prog="pytunnel",
 def _log_format(argv: Sequence[str]) -> logs.Format:
     """The form of the log before anything else is known: what is wrong with the other arguments is said in it too."""
     words = [word.removeprefix("--log-format=") for word in argv if word.startswith("--log-format=")]
@@ -99,6 +96,9 @@ def _log_format(argv: Sequence[str]) -> logs.Format:
     return logs.format_of((words or [os.environ.get("PYTUNNEL_LOG_FORMAT", "")])[-1])
 
 
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        prog="pytunnel",
         description=_DESCRIPTION,
         epilog=_LISTEN_EXAMPLES + "\n" + _CONNECT_EXAMPLES.removeprefix("examples:\n"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -129,7 +129,12 @@ def _add_tunnel(
     parser = add_command(commands, name, summary, f"{_PLACES}\n{examples}")
     parser.add_argument("source", metavar="FROM", help="where connections are accepted")
     parser.add_argument("target", metavar="TO", help="where they are carried to")
-    for option in OPTIONS:
+    _add_options(parser)
+    parser.set_defaults(run=partial(_run_tunnel, name))
+
+
+def _add_options(parser: CommandParser) -> None:
+    for option in (*OPTIONS, *PROCESS_OPTIONS):
         if option.metavar is None:
             parser.add_argument(f"--{option.name}", action="store_const", const="1", help=option.help)
         elif option.repeatable:

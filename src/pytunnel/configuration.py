@@ -50,7 +50,8 @@ class Option:
 class TunnelPlan:
     """Everything that one tunnel needs to run. `source` is accepted at, `target` carried to.
 
-    `name` tells it from others of the same process, in logs and errors; one that is alone may have none.
+    `name` tells it from others of the same process, in the log; one that is alone has none. `origin` says in errors
+    which of several tunnels, and of which file, it is.
     """
 
     side: Side
@@ -61,10 +62,10 @@ class TunnelPlan:
     limits: Limits
     notes: tuple[str, ...] = ()
     name: str = ""
+    origin: str = ""
 
     @property
     def accepting(self) -> SocketOptions:
-    origin: str = ""
         """Socket options where connections are accepted."""
         return self.sockets if self.side is Side.SERVER else _of_plain_side(self.sockets)
 
@@ -146,15 +147,32 @@ OPTIONS = (
 )
 
 
-def read_options(
-    arguments: Mapping[str, object], environment: Mapping[str, str], file: Path | None
-) -> dict[str, Value]:
-    """Each option's value from the first source that sets it.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One place that options are read from. `naming` says in errors where an option of it was set."""
 
-    `arguments` holds option names with texts (or lists of texts), None where the command line is silent.
-    Raises ConfigurationError.
-    """
-    from_file = _read_file(file) if file is not None else {}
+    values: Mapping[str, object]
+    naming: Callable[[Option], str]
+
+
+def from_arguments(arguments: Mapping[str, object]) -> Source:
+    """The command line: option names with texts (or lists of texts), None where it is silent."""
+    return Source(arguments, lambda option: f"--{option.name}")
+
+
+def from_environment(options: Sequence[Option], environment: Mapping[str, str]) -> Source:
+    """The environment's variables of `options`."""
+    values = {option.name: environment.get(option.variable) for option in options}
+    return Source(values, lambda option: option.variable)
+
+
+def from_table(table: Mapping[str, object], place: str) -> Source:
+    """A table of a TOML file; `place` names it in errors, for example the file's path."""
+    return Source(table, lambda option: f"{option.name} in {place}")
+
+
+def read_values(options: Sequence[Option], sources: Sequence[Source]) -> dict[str, Value]:
+    """Each option's value from the first source that sets it. Raises ConfigurationError."""
     found: dict[str, Value] = {}
     for option in options:
         for source in sources:
@@ -163,6 +181,16 @@ def read_options(
                 found[option.name] = _value(option, source.naming(option), raw)
                 break
     return found
+
+
+def read_toml(path: Path) -> dict[str, object]:
+    """The content of a TOML file. Raises ConfigurationError."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"the configuration file {path} can't be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the configuration file {path} is not TOML: {error}") from error
 
 
 def make_plan(side: Side, source: str, target: str, options: Mapping[str, Value]) -> TunnelPlan:

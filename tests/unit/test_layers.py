@@ -31,6 +31,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pytunnel.sst.donor",
     ),
     "SST parts": ("pytunnel.sst.*",),
+    "status": ("pytunnel.status.*",),
     "tunnel": ("pytunnel.tunnel", "pytunnel.accepting", "pytunnel.ration", "pytunnel.relay"),
     "security": ("pytunnel.tls.*", "pytunnel.sockopt", "pytunnel.socat"),
     "transport": ("pytunnel.transport.*", "pytunnel.endpoint"),

@@ -1,4 +1,4 @@
-"""How a place is written: `HOST:PORT`, `[V6]:PORT`, `:PORT`, `unix:PATH`, `exec:COMMAND`, `stdio:`.
+"""How a place is written: `HOST:PORT`, `[V6]:PORT`, `:PORT`, `unix:PATH`, `exec:COMMAND`, `stdio:`, `ws://…`, `wss://…`.
 
 Parsing only; `pytunnel.transport` opens what is parsed here.
 """
@@ -8,12 +8,15 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
 from pytunnel.errors import PytunnelError
 
-_FORMS = "HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH, exec:COMMAND or stdio:"
+_FORMS = "HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH, exec:COMMAND, stdio: or ws://HOST:PORT/PATH (wss://…)"
+_WEB_PORTS = {"ws": 80, "wss": 443}  # RFC 6455, 3
+_URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*", re.ASCII)  # RFC 3986, 3.3
+_URL_QUERY = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*", re.ASCII)
 _LONGEST_UNIX_PATH = 107  # sun_path of unix(7) holds 108 bytes, the last of them zero
 _LONGEST_HOST_NAME = 253  # RFC 1035, 2.3.4, in the dotted form
 
@@ -63,7 +66,28 @@ class StdioEndpoint:
         return "stdio:"
 
 
-Endpoint = TcpEndpoint | UnixEndpoint | ExecEndpoint | StdioEndpoint
+@dataclass(frozen=True, slots=True)
+class WebSocketEndpoint:
+    """A WebSocket at a path of an HTTP server; `secure` for one inside TLS of its own (wss).
+
+    `query` is sent but never shown: it may hold a token.
+    """
+
+    server: TcpEndpoint
+    path: str
+    secure: bool
+    query: str = field(default="", repr=False)
+
+    @property
+    def resource(self) -> str:
+        """What the request asks for: path and query."""
+        return f"{self.path}?{self.query}" if self.query else self.path
+
+    def __str__(self) -> str:
+        return f"{'wss' if self.secure else 'ws'}://{self.server}{self.path}{'?…' if self.query else ''}"
+
+
+Endpoint = TcpEndpoint | UnixEndpoint | ExecEndpoint | StdioEndpoint | WebSocketEndpoint
 
 
 def parse_endpoint(text: str) -> Endpoint:
@@ -78,6 +102,8 @@ def parse_endpoint(text: str) -> Endpoint:
         return _parse_unix(text, rest)
     if colon and scheme == "exec":
         return _parse_exec(text, rest)
+    if scheme.lower() in _WEB_PORTS and rest.startswith("//"):
+        return _parse_web_socket(scheme.lower(), rest.removeprefix("//"))
     return _parse_tcp(text)
 
 
@@ -101,6 +127,23 @@ def _parse_exec(text: str, command: str) -> ExecEndpoint:
     if "\0" in command:
         raise EndpointError(f"endpoint {text!r} holds a NUL character, which no program's argument can")
     return ExecEndpoint(argv)
+
+
+def _parse_web_socket(scheme: str, rest: str) -> WebSocketEndpoint:
+    """`rest` is HOST[:PORT][/PATH][?QUERY]; errors leave out the query, and whatever else may be a secret."""
+    address, question, query = rest.partition("?")
+    authority, _, path = address.partition("/")
+    if "@" in authority:
+        raise EndpointError(f"the {scheme}:// endpoint holds a user or a password before an @; use --header instead")
+    text = f"{scheme}://{address}"
+    if not _URL_PATH.fullmatch(f"/{path}") or not _URL_QUERY.fullmatch(query):
+        raise EndpointError(f"endpoint {text!r}: its path holds a character that a URL can't; write it as %XX")
+    if question and not query:
+        raise EndpointError(f"endpoint {text!r} ends in a question mark with nothing behind it")
+    if not authority:
+        raise EndpointError(f"endpoint {text!r} names no host; expected {scheme}://HOST:PORT/PATH")
+    port = "" if ":" in re.sub(r"^\[.*\]", "", authority) else f":{_WEB_PORTS[scheme]}"
+    return WebSocketEndpoint(_parse_tcp(authority + port), f"/{path}", scheme == "wss", query)
 
 
 def _parse_tcp(text: str) -> TcpEndpoint:

@@ -311,7 +311,8 @@ class Tunnel:
                 self._take()
             far = await self._reach(accepted, connection)
             self._observe(connection)
-            await relay(near, far, connection.traffic, idle_limit=self._limits.idle)
+            async with places.kept_alive(_carrier(near), _carrier(far)):
+                await relay(near, far, connection.traffic, idle_limit=self._limits.idle)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await _break_off(near)
@@ -364,6 +365,11 @@ class Tunnel:
 
 
 async def _break_off(stream: Stream) -> None:
+def _carrier(stream: Stream) -> Stream:
+    """What a stream's ciphertext goes over; a plain one itself."""
+    return stream.transport if isinstance(stream, TlsStream) else stream
+
+
     """Close so that the other side can tell it from an end of file: no close_notify, or a reset of plain TCP."""
     if isinstance(stream, TlsStream):
         await trio.aclose_forcefully(stream)

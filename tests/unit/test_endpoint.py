@@ -16,6 +16,7 @@ from pytunnel.endpoint import (
     StdioEndpoint,
     TcpEndpoint,
     UnixEndpoint,
+    WebSocketEndpoint,
     parse_endpoint,
 )
 
@@ -44,6 +45,14 @@ def refusal(text: str) -> str:
         ("stdio:", StdioEndpoint()),
         ("-", StdioEndpoint()),
         ("unix:" + 107 * "x", UnixEndpoint(107 * "x")),
+        ("ws://0.0.0.0:8080/sst", WebSocketEndpoint(TcpEndpoint("0.0.0.0", 8080), "/sst", False)),  # noqa: S104 - parsed
+        ("ws://:8080/", WebSocketEndpoint(TcpEndpoint("", 8080), "/", False)),
+        ("ws://edge.example", WebSocketEndpoint(TcpEndpoint("edge.example", 80), "/", False)),
+        ("wss://edge.example/a/b", WebSocketEndpoint(TcpEndpoint("edge.example", 443), "/a/b", True)),
+        ("WSS://edge.example", WebSocketEndpoint(TcpEndpoint("edge.example", 443), "/", True)),
+        ("wss://[::1]/", WebSocketEndpoint(TcpEndpoint("::1", 443), "/", True)),
+        ("wss://[::1]:8443/", WebSocketEndpoint(TcpEndpoint("::1", 8443), "/", True)),
+        ("ws://edge/x?node=2&a=/?", WebSocketEndpoint(TcpEndpoint("edge", 80), "/x", False, "node=2&a=/?")),
     ],
 )
 def test_each_form_is_understood(text: str, endpoint: object) -> None:
@@ -85,6 +94,18 @@ def test_each_form_is_understood(text: str, endpoint: object) -> None:
         ("exec:'' a", "names no program"),
         ("exec:sh -c 'a", "quote the command's words as for a shell"),
         ("exec:a\0b", "NUL"),
+        ("ws://", "names no host"),
+        ("wss:///sst", "names no host"),
+        ("ws://edge:http/", "port 'http' is not a number"),
+        ("ws://edge:/", "port '' is not a number"),
+        ("ws://::1/", "write an IPv6 address in brackets"),
+        ("ws://a b/", "'a b' is not a host name"),
+        ("ws://edge/a b", "a character that a URL can't"),
+        ("ws://edge/{host}", "a character that a URL can't"),
+        ("ws://edge/#part", "a character that a URL can't"),
+        ("ws://edge/x?", "nothing behind it"),
+        ("ws://edge/\r\nHost: evil", "a character that a URL can't"),
+        ("ws:edge", "port 'edge' is not a number"),
     ],
 )
 def test_each_mistake_is_named(text: str, reason: str) -> None:
@@ -92,7 +113,22 @@ def test_each_mistake_is_named(text: str, reason: str) -> None:
 
 
 def test_a_scheme_that_is_unknown_is_answered_with_the_forms() -> None:
-    assert refusal("tcp://node1").endswith("expected HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH, exec:COMMAND or stdio:")
+    forms = "HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH, exec:COMMAND, stdio: or ws://HOST:PORT/PATH (wss://…)"
+    assert refusal("tcp://node1").endswith(f"expected {forms}")
+
+
+@pytest.mark.parametrize("text", ["wss://me:hunter2@edge.example/", "ws://hunter2@edge.example/x"])
+def test_a_password_in_a_url_is_refused_and_not_shown(text: str) -> None:
+    assert "hunter2" not in refusal(text)
+    assert "--header" in refusal(text)
+
+
+def test_the_query_of_a_url_may_hold_a_token_and_is_never_shown() -> None:
+    endpoint = parse_endpoint("wss://edge.example/sst?token=hunter2")
+    assert str(endpoint) == "wss://edge.example:443/sst?…"
+    assert "hunter2" not in repr(endpoint)
+    assert "hunter2" not in refusal("wss://edge.example:x/sst?token=hunter2")
+    assert "hunter2" not in refusal("wss://edge.example/sst?token=hunter2#")
 
 
 def test_a_path_that_is_not_utf_8_is_taken_as_it_is() -> None:
@@ -106,6 +142,14 @@ hosts = st.lists(labels, min_size=1, max_size=5).map(".".join)
 
 @given(st.builds(TcpEndpoint, hosts | st.ip_addresses().map(str) | st.just(""), ports))
 def test_a_tcp_place_reads_back_as_it_is_shown(endpoint: TcpEndpoint) -> None:
+    assert parse_endpoint(str(endpoint)) == endpoint
+
+
+paths = st.from_regex(r"\A/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*\Z")
+
+
+@given(st.builds(WebSocketEndpoint, st.builds(TcpEndpoint, hosts, ports), paths, st.booleans()))
+def test_a_web_socket_reads_back_as_it_is_shown(endpoint: WebSocketEndpoint) -> None:
     assert parse_endpoint(str(endpoint)) == endpoint
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pytunnel.endpoint import TcpEndpoint
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -21,13 +24,25 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class WebSocketOptions:
+    """Options of WebSockets. `headers` are names and values, which may be secrets: sent when dialling, demanded of a
+    request when listening. `outer_ca` is a file of the certificates that a wss:// server may be vouched for by; None
+    for the system's.
+    """
+
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    outer_ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SocketOptions:
-    """Options of TCP sockets; None leaves the system's default.
+    """Options of TCP sockets, and of what is spoken over them first; None leaves the system's default.
 
     `bind_host` is the local address: of the listener when listening, the source address when dialling; `bind_port` is
     the listener's.
     `connect_timeout` (of one address) and the keep-alive times are in seconds, the buffers in bytes.
-    `allowed_peers` holds the networks a listener accepts from (None: every one).
+    `allowed_peers` holds the networks a listener accepts from (None: every one). `proxy` is an HTTP proxy through which
+    TCP is dialled.
     """
 
     family: socket.AddressFamily = socket.AF_UNSPEC
@@ -45,3 +60,5 @@ class SocketOptions:
     retry: Retry = Retry()
     backlog: int | None = None
     allowed_peers: tuple[IPNetwork, ...] | None = None
+    proxy: TcpEndpoint | None = None
+    web: WebSocketOptions = WebSocketOptions()

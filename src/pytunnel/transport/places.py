@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import trio
 
-from pytunnel.endpoint import Endpoint, ExecEndpoint, StdioEndpoint, TcpEndpoint, UnixEndpoint
-from pytunnel.transport import process, stdio, tcp, unix
+from pytunnel.endpoint import Endpoint, ExecEndpoint, StdioEndpoint, TcpEndpoint, UnixEndpoint, WebSocketEndpoint
+from pytunnel.errors import PytunnelError
+from pytunnel.transport import process, proxy, stdio, tcp, unix, web
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.options import SocketOptions
-from pytunnel.transport.sockets import SocketStream
+from pytunnel.transport.sockets import SocketListener, SocketStream
+from pytunnel.transport.web import WebSocketListener
+from pytunnel.transport.websocket import WebSocketStream
 
 Stream = trio.abc.Stream
 Listener = trio.abc.Listener[trio.abc.Stream]
@@ -29,6 +33,8 @@ async def open_listeners(endpoint: Endpoint, options: SocketOptions) -> Sequence
             return [stdio.OneConnection(await process.spawn(endpoint.argv))]
         case StdioEndpoint():
             return [stdio.OneConnection(stdio.open_stream())]
+        case WebSocketEndpoint():
+            return await web.open_listeners(endpoint, options)
 
 
 async def dial(endpoint: Endpoint, options: SocketOptions) -> Stream:
@@ -36,41 +42,79 @@ async def dial(endpoint: Endpoint, options: SocketOptions) -> Stream:
     try:
         match endpoint:
             case TcpEndpoint():
-                return await tcp.dial(endpoint, options)
+                return await proxy.dial(endpoint, options)
             case UnixEndpoint():
                 return await unix.dial(endpoint)
             case ExecEndpoint():
                 return await process.spawn(endpoint.argv)
             case StdioEndpoint():
                 return stdio.open_stream()
+            case WebSocketEndpoint():
+                return await web.dial(endpoint, options)
     except OSError as error:  # this process has no file descriptor left, for example: no fault of the place
         raise TransportError(f"{endpoint} can't be reached: {error.strerror}") from error
 
 
+def bound_at(listener: Listener) -> TcpEndpoint | None:
+    """The address and port that a listener of TCP really has; None for any other."""
+    if not isinstance(listener, (SocketListener, WebSocketListener)):
+        return None
+    host, port, *_ = listener.socket.getsockname()
+    return TcpEndpoint(str(host), int(port))
+
+
+@asynccontextmanager
+async def kept_alive(*streams: Stream) -> AsyncIterator[None]:
+    """During the block, do what a stream needs besides being read and written: a WebSocket, pings and their answers."""
+    web_sockets = [stream for stream in streams if isinstance(stream, WebSocketStream)]
+    if not web_sockets:
+        yield
+        return
+    failure: PytunnelError | None = None
+    async with trio.open_nursery() as nursery:
+        for stream in web_sockets:
+            nursery.start_soon(stream.keep_alive)
+        try:
+            yield
+        except PytunnelError as error:
+            failure = error  # raised here, it would come out of the nursery as a group
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
 async def abort(stream: Stream) -> None:
     """Close at once, and let the other end see an error where its kind of connection can show one."""
-    if isinstance(stream, SocketStream) and stream.socket.family != trio.socket.AF_UNIX:
-        tcp.reset(stream)
+    connected = _tcp_socket(stream)
+    if connected is not None:
+        tcp.reset(connected)
     await trio.aclose_forcefully(stream)
 
 
 def peer_of(stream: Stream) -> str:
     """Who is at the other end, for logs."""
-    if isinstance(stream, SocketStream):
-        return tcp.peer_of(stream)
     if isinstance(stream, process.ProcessStream):
         return f"process {stream.process.pid}"
-    return "standard input"
+    connected = stream.socket if isinstance(stream, WebSocketStream) else stream
+    return tcp.peer_of(connected) if isinstance(connected, SocketStream) else "standard input"
 
 
 def adjust(stream: Stream, options: SocketOptions) -> None:
     """Set on an accepted stream what it doesn't inherit from its listener."""
-    if isinstance(stream, SocketStream):
-        tcp.set_no_delay(stream, options)
+    connected = _tcp_socket(stream)
+    if connected is not None:
+        tcp.set_no_delay(connected, options)
 
 
 def is_allowed(stream: Stream, options: SocketOptions) -> bool:
     """Whether the options let this connection's remote address in; only TCP has one."""
-    if isinstance(stream, SocketStream) and stream.socket.family != trio.socket.AF_UNIX:
-        return tcp.is_allowed(stream, options)
-    return True
+    connected = _tcp_socket(stream)
+    return connected is None or tcp.is_allowed(connected, options)
+
+
+def _tcp_socket(stream: Stream) -> SocketStream | None:
+    """The TCP connection that a stream is, or is carried in."""
+    connected = stream.socket if isinstance(stream, WebSocketStream) else stream
+    if isinstance(connected, SocketStream) and connected.socket.family != trio.socket.AF_UNIX:
+        return connected
+    return None

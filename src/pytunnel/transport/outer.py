@@ -1,0 +1,50 @@
+"""The outer TLS of wss://: that of whoever serves the URL, a proxy or an ingress, and not the node's.
+
+It is the usual TLS of the web, by the standard library: the server shows a certificate for its name, from a CA of this
+system or of the given file; we show none. There is no way to leave that out. The node itself proves who it is in the
+mutual TLS inside.
+"""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import trio
+
+from pytunnel.endpoint import TcpEndpoint
+from pytunnel.transport.errors import TransportError
+from pytunnel.transport.upgrade import ascii_name
+
+
+def make_context(ca: Path | None) -> ssl.SSLContext:
+    """A context that trusts the system's CAs, or instead those of a PEM file; raises TransportError."""
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except (OSError, ssl.SSLError) as error:
+        reason = error.strerror if not isinstance(error, ssl.SSLError) and error.strerror else "no PEM certificate"
+        raise TransportError(f"--outer-ca {ca} can't be read: {reason}; expected a PEM file of certificates") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])  # a WebSocket needs it: a server that prefers HTTP/2 would speak that
+    return context
+
+
+async def secure(transport: trio.abc.Stream, server: TcpEndpoint, context: ssl.SSLContext) -> trio.abc.Stream:
+    """TLS over `transport` with a server whose certificate carries the endpoint's host; raises TransportError."""
+    stream = trio.SSLStream(transport, context, server_hostname=ascii_name(server.host), https_compatible=True)
+    try:
+        await stream.do_handshake()
+    except trio.BrokenResourceError as error:
+        raise TransportError(_explain(server, error.__cause__)) from error
+    return stream
+
+
+def _explain(server: TcpEndpoint, cause: BaseException | None) -> str:
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return (
+            f"{server} presented a certificate that can't be trusted: {cause.verify_message}; "
+            "if its CA is your own, give --outer-ca (outer-ca in [sst])"
+        )
+    if isinstance(cause, ssl.SSLError):
+        return f"the outer TLS with {server} failed: {cause.reason or cause}; is it the port of a wss:// server?"
+    return f"{server} broke the connection off during the outer TLS handshake; is it the port of a wss:// server?"

@@ -107,9 +107,9 @@ def expired(issuer: Identity, common_name: str) -> Identity:
     return issued(issuer, common_name, start=yesterday - timedelta(days=ISSUED_DAYS), end=yesterday)
 
 
-def revoking(issuer: Identity, revoked: Iterable[Identity]) -> bytes:
-    """A revocation list of `issuer`, as PEM."""
-    moment = _now()
+def revoking(issuer: Identity, revoked: Iterable[Identity], *, start: datetime | None = None) -> bytes:
+    """A revocation list of `issuer`, as PEM: from now, or from `start`, for 30 days."""
+    moment = start or _now()
     builder = x509.CertificateRevocationListBuilder().issuer_name(issuer.certificate.subject)
     builder = builder.last_update(moment).next_update(moment + timedelta(days=30))
     for identity in revoked:

@@ -16,7 +16,7 @@ from pytunnel.certs import rotation
 from pytunnel.certs.access import check_access, find_reader, user_name
 from pytunnel.certs.advice import advise
 from pytunnel.certs.authority import read_authority, read_ca
-from pytunnel.certs.bundling import bundle_pem, collect
+from pytunnel.certs.bundling import bundle_pem, collect, collect_lists
 from pytunnel.certs.checking import Announced, Subject, check_ca, check_certificate
 from pytunnel.certs.errors import CertsError
 from pytunnel.certs.findings import Finding, worst
@@ -25,7 +25,7 @@ from pytunnel.certs.names import Names, parse_names
 from pytunnel.certs.showing import describe_file
 from pytunnel.certs.storing import NewFile, write_files
 from pytunnel.cli_command import Commands, add_command
-from pytunnel.tls.credentials import describe_subject, expiry_date, read_certificates
+from pytunnel.tls.credentials import describe_name, describe_subject, expiry_date, read_certificates, read_lists
 from pytunnel.tls.identity import presented_names
 from pytunnel.tunnel import expected_at
 
@@ -142,7 +142,8 @@ def _add_self_signed(commands: Commands) -> None:
 def _add_bundle(commands: Commands) -> None:
     summary = "put the certificates of several files into one, which all nodes trust"
     parser = add_command(commands, "bundle", summary, _BUNDLE_EXAMPLES)
-    parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="certificates; keys are left out")
+    files_help = "certificates and revocation lists; keys are left out"
+    parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help=files_help)
     parser.add_argument(
         "--without", metavar="FILE", type=Path, action="append", default=[], help="leave out the certificates of FILE"
     )
@@ -246,8 +247,11 @@ def _store(made: Identity, out: str, *, combined: bool, force: bool) -> Path:
 
 def _run_bundle(arguments: argparse.Namespace) -> int:
     certificates = collect(arguments.files, arguments.without)
-    write_files([NewFile(arguments.out, bundle_pem(certificates))], force=arguments.force)
+    lists = collect_lists(arguments.files)
+    write_files([NewFile(arguments.out, bundle_pem(certificates, lists))], force=arguments.force)
     print(f"{arguments.out}: {', '.join(map(describe_subject, certificates))}")
+    if lists:
+        print(f"{arguments.out}: revocation lists of {', '.join(describe_name(item.issuer) for item in lists)}")
     return 0
 
 
@@ -266,7 +270,7 @@ def _run_verify(arguments: argparse.Namespace) -> int:
     announced = None if arguments.name is None else Announced(arguments.name, trio.run(expected_at, arguments.name))
     if trusted:
         for path in arguments.files:
-            findings += check_certificate(Subject(path, trusted, arguments.key, announced))
+            findings += check_certificate(Subject(path, trusted, arguments.key, announced, read_lists(arguments.ca)))
     if arguments.user is not None:
         reader = find_reader(arguments.user)
         for path in filter(None, (arguments.ca, arguments.key, *arguments.files)):

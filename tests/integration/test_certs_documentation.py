@@ -12,6 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+from lab.certificates import Identity, revoking
+from pytunnel.tls.credentials import read_certificates, read_key
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "certificates.md").read_text()
@@ -80,6 +84,19 @@ def test_the_scenario_with_a_ca_works(place: Path) -> None:
 def test_the_rotation_works(place: Path) -> None:
     output = run(commands("rotation"), place)
     assert re.findall(r"^\d\. (\w+): ", output, re.MULTILINE) == ["done"] * 3
+
+
+def test_a_revocation_list_is_bundled_and_judged_by(place: Path) -> None:
+    run("\n".join(line for line in commands("ca").splitlines() if " ca '" in line or " node " in line), place)
+    ca, revoked = (read_certificates(place / f"{name}.crt")[0] for name in ("ca", "node2"))
+    key = read_key(place / "ca.key", combined=False)
+    assert isinstance(key, EllipticCurvePrivateKey)
+    (place / "ca.crl").write_bytes(revoking(Identity(ca, key), [Identity(revoked, key)]))
+    bundling, verifying = commands("revocation").splitlines()
+    run(bundling, place)
+    run(f"! {verifying} > said", place)
+    levels = re.findall(r"^[A-Z]+ ", (place / "said").read_text(), re.MULTILINE)
+    assert [level.strip() for level in levels] == ["OK", "OK", "FAULT"]
 
 
 def is_there(user: str) -> bool:

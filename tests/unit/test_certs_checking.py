@@ -8,6 +8,7 @@ import re
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,12 +22,14 @@ from OpenSSL import crypto
 
 from lab import certificates as lab
 from pytunnel import logs
+from pytunnel.certs.bundling import bundle_pem, collect, collect_lists
 from pytunnel.certs.checking import Announced, Subject, check_ca, check_certificate
 from pytunnel.certs.findings import Finding, Level, worst
 from pytunnel.certs.making import Identity, Validity, issue, make_ca, make_key, make_self_signed, valid_for
 from pytunnel.certs.names import parse_names
 from pytunnel.certs.showing import describe_file
 from pytunnel.certs.storing import NewFile, write_files
+from pytunnel.tls.credentials import read_lists
 from pytunnel.tls.errors import CredentialsError
 from pytunnel.tls.identity import ExpectedPeer
 
@@ -370,6 +373,63 @@ def test_a_ca_file_that_is_not_there_is_a_fault_and_trusts_nobody(tmp_path: Path
     trusted, findings = check_ca(tmp_path / "none")
     assert trusted == []
     assert only(findings)[0] is Level.FAULT
+
+
+# Revocation lists.
+
+
+def list_of(issuer: Identity, *revoked: Identity, start: datetime.datetime = NOW - DAY) -> str:
+    """A revocation list, for 30 days from `start`."""
+    assert isinstance(issuer.key, ec.EllipticCurvePrivateKey)
+    issuing = lab.Identity(issuer.certificate, issuer.key)
+    gone = [replace(issuing, certificate=item.certificate) for item in revoked]
+    return lab.revoking(issuing, gone, start=start).decode()
+
+
+def verify_with(folder: Path, ca_text: str) -> list[Finding]:
+    """What is found of a node of CA's where the CA file has this text."""
+    ca = ca_file(folder, ca_text)
+    trusted, findings = check_ca(ca)
+    node = folder / "node.crt"
+    node.write_text(NODE.certificate_pem)
+    return explained(findings + check_certificate(Subject(node, trusted, revoked=read_lists(ca))))
+
+
+def test_a_revocation_list_that_does_not_name_the_node_is_ok(tmp_path: Path) -> None:
+    first, second = verify_with(tmp_path, CA.certificate_pem + list_of(CA))
+    assert {first.level, second.level} == {Level.OK}
+    assert first.text == "trusts /CN=Test CA; with revocation lists of /CN=Test CA"
+
+
+def test_a_revoked_certificate_is_a_fault(tmp_path: Path) -> None:
+    found = worst_of(verify_with(tmp_path, CA.certificate_pem + list_of(CA, NODE)))
+    assert found.text.endswith(f"it is revoked (serial number {NODE.certificate.serial_number:X})")
+
+
+def test_a_revocation_list_of_another_ca_alone_is_a_fault(tmp_path: Path) -> None:
+    other = make_ca("Other CA", valid_for(3000), make_key())
+    found = worst_of(verify_with(tmp_path, CA.certificate_pem + other.certificate_pem + list_of(other)))
+    assert "no revocation list (CRL) of its issuer is among ours" in found.text
+
+
+def test_a_revocation_list_whose_time_is_over_is_a_fault_of_all(tmp_path: Path) -> None:
+    ca, node = verify_with(tmp_path, CA.certificate_pem + list_of(CA, start=NOW - 40 * DAY))
+    assert (ca.level, node.level) == (Level.FAULT, Level.FAULT)
+    assert "the revocation list of /CN=Test CA ended on" in ca.text
+    assert "the revocation list (CRL) of its issuer has expired" in node.text
+
+
+def test_a_bundle_keeps_the_newest_revocation_list_of_each_ca(tmp_path: Path) -> None:
+    old, new = list_of(CA, start=NOW - 2 * DAY), list_of(CA, NODE)
+    files = [tmp_path / name for name in ("old.crt", "new.crl", "older.crl")]
+    for file, text in zip(files, (CA.certificate_pem + old, new, old), strict=True):
+        file.write_text(text)
+    text = bundle_pem(collect(files), collect_lists(files))
+    assert text == CA.certificate_pem + new
+
+
+def worst_of(findings: list[Finding]) -> Finding:
+    return max(findings, key=lambda finding: finding.level)
 
 
 DER = NODE.certificate.public_bytes(serialization.Encoding.DER)

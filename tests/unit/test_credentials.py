@@ -24,6 +24,7 @@ from lab.certificates import (
     bundle_pem,
     expired,
     issued,
+    revoking,
     rsa_key,
     self_signed,
 )
@@ -378,3 +379,31 @@ def _named(name: x509.Name) -> x509.Certificate:
 
 def test_files_of_the_lab_are_what_we_read(tmp_path: Path) -> None:
     assert matches(load_credentials(settings_of(tmp_path / "node1", NODE1, [NODE2])), NODE1)
+
+
+# Revocation lists.
+
+
+def test_a_revocation_list_in_the_ca_file_is_read(place: Path) -> None:
+    wanted = combined(place, NODE1.combined_pem())
+    write(place / "ca.pem", CA.certificate_pem() + revoking(CA, [ISSUED]) + bundle_pem([NODE1]))
+    found = load_credentials(wanted)
+    assert [item.issuer for item in found.revoked] == [CA.certificate.subject]
+    assert found.trusted == (CA.certificate, NODE1.certificate)
+
+
+def test_revocation_lists_in_files_of_the_ca_directory_are_read(place: Path) -> None:
+    wanted = combined(place, NODE1.combined_pem())
+    directory = place / "trusted"
+    directory.mkdir()
+    write(directory / "ca.crt", CA.certificate_pem())
+    write(directory / "ca.crl", revoking(CA, [ISSUED]))
+    (directory / "0123abcd.r0").symlink_to("ca.crl")
+    assert len(load_credentials(replace(wanted, ca=directory)).revoked) == 1
+
+
+def test_a_revocation_list_that_cannot_be_read_is_an_error(place: Path) -> None:
+    broken = revoking(CA, [ISSUED]).replace(b"M", b"N")
+    wanted = combined(place, NODE1.combined_pem())
+    write(place / "ca.pem", CA.certificate_pem() + broken)
+    assert "a revocation list (CRL) in" in refusal(wanted)

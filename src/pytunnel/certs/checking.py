@@ -25,6 +25,7 @@ from pytunnel.tls.credentials import (
     key_warnings,
     read_certificates,
     read_key,
+    read_lists,
     read_trusted,
 )
 from pytunnel.tls.errors import CredentialsError
@@ -56,24 +57,29 @@ class Announced:
 @dataclass(frozen=True, slots=True)
 class Subject:
     """What is checked: a certificate file, the file of its key (None: in the same file, if anywhere), the CA's
-    certificates, and the name that the node announces, if it is known."""
+    certificates and revocation lists, and the name that the node announces, if it is known."""
 
     path: Path
     trusted: Sequence[x509.Certificate]
     key: Path | None = None
     announced: Announced | None = None
+    revoked: Sequence[x509.CertificateRevocationList] = ()
 
 
 def check_ca(path: Path, now: datetime.datetime | None = None) -> tuple[list[x509.Certificate], list[Finding]]:
     """Read a CA file or directory, and say what is wrong with it; no certificates where it can't be used."""
     try:
         trusted = read_trusted(path)
-        findings = list(_ca_findings(path, trusted, now or datetime.datetime.now(datetime.UTC)))
+        lists = read_lists(path)
+        moment = now or datetime.datetime.now(datetime.UTC)
+        findings = [*_ca_findings(path, trusted, moment), *_revocation_findings(path, lists, moment)]
     except CredentialsError as error:
         return [], [Finding(Level.FAULT, str(path), str(error))]
     except MALFORMED as error:
         return [], [Finding(Level.FAULT, str(path), f"a certificate in it breaks the rules of X.509 ({error})")]
     summary = "trusts " + ", ".join(describe_subject(certificate) for certificate in trusted)
+    if lists:
+        summary += "; with revocation lists of " + ", ".join(describe_name(item.issuer) for item in lists)
     return trusted, findings or [Finding(Level.OK, str(path), summary)]
 
 
@@ -168,7 +174,7 @@ def _date_mistakes(subject: Subject, own: x509.Certificate, now: datetime.dateti
 def _trust_mistakes(
     subject: Subject, own: x509.Certificate, chain: Sequence[x509.Certificate], now: datetime.datetime
 ) -> _Mistakes:
-    refusal = find_refusal(own, chain, subject.trusted)
+    refusal = find_refusal(own, chain, subject.trusted, subject.revoked)
     if own.subject == own.issuer and not _has_issued(own, own):
         level = Level.WARNING if refusal is None else Level.FAULT
         yield (
@@ -240,6 +246,23 @@ def _ca_findings(path: Path, trusted: Sequence[x509.Certificate], now: datetime.
             if days < SOON:
                 name = describe_subject(certificate)
                 yield Finding(Level.WARNING, place, f"{name} expires in {days} days, on {expiry_date(certificate)}")
+
+
+def _revocation_findings(
+    path: Path, lists: Sequence[x509.CertificateRevocationList], now: datetime.datetime
+) -> Iterator[Finding]:
+    for item in lists:
+        if (sentence := outdated(item, now)) is not None:
+            yield Finding(Level.FAULT, str(path), sentence)
+
+
+def outdated(item: x509.CertificateRevocationList, now: datetime.datetime) -> str | None:
+    """What is wrong with a revocation list whose time is over; None as long as it is not."""
+    until = item.next_update_utc
+    if until is None or until >= now:
+        return None
+    issuer = describe_name(item.issuer)
+    return f"the revocation list of {issuer} ended on {until.date()}, so none of its certificates is accepted; renew it"
 
 
 def _summary(subject: Subject, own: x509.Certificate, now: datetime.datetime) -> str:

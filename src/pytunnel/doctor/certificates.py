@@ -10,11 +10,11 @@ from pathlib import Path
 from cryptography import x509
 
 from pytunnel.certs import findings as certs
-from pytunnel.certs.checking import Subject, check_ca, check_certificate
+from pytunnel.certs.checking import Subject, check_ca, check_certificate, outdated
 from pytunnel.doctor.findings import Finding, from_error, from_sentence, ok, warning
 from pytunnel.doctor.provider import ProviderOptions, read_provider_options
 from pytunnel.sst.optionfile import OptionGroup
-from pytunnel.tls.credentials import describe_subject, read_certificates, read_revoked
+from pytunnel.tls.credentials import describe_name, describe_subject, read_certificates, read_lists, read_revoked
 from pytunnel.tls.errors import CredentialsError
 from pytunnel.tls.settings import TlsSettings
 
@@ -99,8 +99,18 @@ def _examine_own(use: Use, trusted: Sequence[x509.Certificate], now: datetime.da
         text = f"{describe_subject(own[0])} is self-signed and not in this node's own CA file"
         found.append(warning(check, text, "add it there, and give all nodes the same file"))
         trusted = own
-    subject = Subject(use.tls.certificate, trusted if use.judged else own, use.tls.key)
+    judging, revoked = (trusted, _lists(use.tls)) if use.judged else (own, [])
+    subject = Subject(use.tls.certificate, judging, use.tls.key, revoked=revoked)
     return found + _adopted(check, check_certificate(subject, now))
+
+
+def _lists(tls: TlsSettings) -> list[x509.CertificateRevocationList]:
+    """All revocation lists of one use; none where they can't be read, which others report."""
+    places = [place for place in (tls.ca, tls.ca_directory) if place is not None]
+    try:
+        return [*read_revoked(tls.revoked), *(item for place in places for item in read_lists(place))]
+    except CredentialsError:
+        return []
 
 
 def _examine_revocation(use: Use, now: datetime.datetime) -> list[Finding]:
@@ -115,13 +125,11 @@ def _examine_revocation(use: Use, now: datetime.datetime) -> list[Finding]:
 
 def check_revocation_list(check: str, item: x509.CertificateRevocationList, now: datetime.datetime) -> Finding:
     """Whether a revocation list is the one of today."""
-    issuer, until = item.issuer.rfc4514_string(), item.next_update_utc
-    if until is None:
-        return ok(check, f"of {issuer}, without an end")
-    if until < now:
-        sentence = f"the list of {issuer} ended on {until.date()}, so no certificate is accepted; get a new one"
+    sentence = outdated(item, now)
+    if sentence is not None:
         return from_sentence(check, certs.Level.FAULT, sentence)
-    return ok(check, f"of {issuer}, until {until.date()}")
+    until = item.next_update_utc
+    return ok(check, f"of {describe_name(item.issuer)}, " + (f"until {until.date()}" if until else "without an end"))
 
 
 def _adopted(check: str, told: Iterable[certs.Finding]) -> list[Finding]:

@@ -10,7 +10,7 @@ import datetime
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,7 +37,8 @@ class Credentials:
     """What one end shows and whom it trusts, parsed.
 
     `chain` are the certificates behind our own in its file, `trusted` the CA's; neither is sorted.
-    `revoked` are the CRLs, `pinned` the one certificate that the peer must present, if only one may.
+    `revoked` are the CRLs, those beside the CA's certificates included, `pinned` the one certificate that the peer must
+    present, if only one may.
     `warnings` are sentences that the log should hold although the files can be used.
     """
 
@@ -71,7 +72,7 @@ def load_credentials(settings: TlsSettings, *, now: datetime.datetime | None = N
         key,
         trusted=_read_trusted(settings),
         warnings=key_warnings(key_file),
-        revoked=read_revoked(settings.revoked),
+        revoked=(*read_revoked(settings.revoked), *_revoked_beside_trusted(settings)),
         pinned=_read_pinned(settings),
     )
 
@@ -98,8 +99,12 @@ def days_left(certificate: x509.Certificate, now: datetime.datetime) -> int:
     return (certificate.not_valid_after_utc - now).days
 
 
+def _ca_places(settings: TlsSettings) -> list[Path]:
+    return [place for place in (settings.ca, settings.ca_directory) if place is not None]
+
+
 def _read_trusted(settings: TlsSettings) -> tuple[x509.Certificate, ...]:
-    places = [place for place in (settings.ca, settings.ca_directory) if place is not None]
+    places = _ca_places(settings)
     if settings.verify and not places and settings.peer_certificate is None:
         raise CredentialsError(
             "no CA is configured, so no peer could be verified: give --ca, or tca in [sst] "
@@ -116,6 +121,11 @@ def read_trusted(place: Path) -> list[x509.Certificate]:
     return _read_directory(place) if place.is_dir() else read_certificates(place, _CA)
 
 
+def _revoked_beside_trusted(settings: TlsSettings) -> Iterator[x509.CertificateRevocationList]:
+    for place in _ca_places(settings):
+        yield from read_lists(place, _CA)
+
+
 def _read_pinned(settings: TlsSettings) -> x509.Certificate | None:
     if settings.peer_certificate is None:
         return None
@@ -123,20 +133,31 @@ def _read_pinned(settings: TlsSettings) -> x509.Certificate | None:
 
 
 def read_revoked(places: Iterable[Path]) -> tuple[x509.CertificateRevocationList, ...]:
-    """The CRLs of files and directories; raises CredentialsError.
+    """The CRLs of files and directories that are there for them; raises CredentialsError.
 
     A place without any is an error, because then nobody could be revoked.
     """
     found: list[x509.CertificateRevocationList] = []
     for place in places:
-        blocks = [block for path in _files_of(place, _CRL) for block in _CRL_BLOCK.findall(_read_file(path, _CRL))]
-        if not blocks:
+        lists = read_lists(place, _CRL)
+        if not lists:
             raise CredentialsError(f"the {_CRL} {place} holds no PEM revocation list (-----BEGIN X509 CRL-----)")
-        try:
-            found += [x509.load_pem_x509_crl(block) for block in blocks]
-        except ValueError as error:
-            raise CredentialsError(f"the {_CRL} {place} can't be understood ({_first_line(error)})") from error
+        found += lists
     return tuple(found)
+
+
+def read_lists(place: Path, what: str = _CA) -> list[x509.CertificateRevocationList]:
+    """The CRLs in a file, or in all files of a directory, as OpenSSL takes them from a CA file; there may be none.
+
+    Raises CredentialsError, in which the place is called `what`.
+    """
+    blocks = [block for path in _files_of(place, what) for block in _CRL_BLOCK.findall(_read_file(path, what))]
+    try:
+        return [x509.load_pem_x509_crl(block) for block in blocks]
+    except ValueError as error:
+        raise CredentialsError(
+            f"a revocation list (CRL) in {place} can't be understood ({_first_line(error)})"
+        ) from error
 
 
 def _files_of(place: Path, what: str) -> list[Path]:

@@ -73,16 +73,19 @@ def trust_only(
 
 
 def find_refusal(
-    certificate: x509.Certificate, chain: Sequence[x509.Certificate], trusted: Iterable[x509.Certificate]
+    certificate: x509.Certificate,
+    chain: Sequence[x509.Certificate],
+    trusted: Iterable[x509.Certificate],
+    revoked: Iterable[x509.CertificateRevocationList] = (),
 ) -> Refusal | None:
-    """The first reason why an end that trusts `trusted` would refuse a peer with `certificate`; None if it wouldn't.
+    """The first reason why an end that trusts `trusted`, less `revoked`, would refuse a peer; None if it wouldn't.
 
-    The peer may be the server or the client: its certificate must be good for both. `chain` is what the peer shows
-    behind its certificate. Raises one of pytunnel.tls.identity.MALFORMED where a certificate breaks X.509's rules,
+    The peer may be the server or the client: its `certificate` must be good for both. `chain` is what it shows behind
+    that. Raises one of pytunnel.tls.identity.MALFORMED where a certificate breaks X.509's rules,
     CredentialsError where one of `trusted` does.
     """
     store = crypto.X509Store()
-    trust_only(store, trusted)
+    trust_only(store, trusted, revoked)
     try:
         return _judge_chain(store, certificate, chain)
     except crypto.Error as error:

@@ -1,7 +1,9 @@
-"""The donor's rsync runs: each hands its connection over, which is dialled to the joiner and carried inside TLS."""
+"""The donor's rsync runs: each hands its connection over, to be carried inside TLS; a run that was cut is repeated."""
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import socket
 import subprocess
@@ -13,11 +15,22 @@ import trio
 from pytunnel.relay import Traffic
 from pytunnel.sst import rsync
 from pytunnel.sst.errors import ExitCode, SstError
-from pytunnel.sst.progress import Progress
-from pytunnel.tunnel import Connection, Tunnel
+from pytunnel.sst.patience import Tries, Trouble, trouble_of
+from pytunnel.sst.progress import Progress, size
+from pytunnel.tunnel import Connection, Observer, Tunnel
+
+log = logging.getLogger(__name__)
 
 _LISTING = 60.0  # seconds for the joiner to answer our first question
 _CLOSING = 15.0  # seconds that the tunnel has to say good-bye after rsync has ended
+
+
+class RunFailed(SstError):
+    """One rsync run that failed; `trouble` says whether another one may end well."""
+
+    def __init__(self, message: str, trouble: Trouble, exit_code: int) -> None:
+        super().__init__(message, exit_code=exit_code)
+        self.trouble = trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +44,10 @@ class Courier:
 
     async def list_modules(self) -> frozenset[str]:
         """What the joiner's rsync offers; raises SstError when it can't be reached or isn't trusted."""
-        connection = Connection("rsync", self.place, Traffic())
         try:
             with trio.fail_after(_LISTING):
-                listing = await self._run(["joiner::"], b"", connection)
+                # A wrong address is told at once: only a joiner that we have met is worth the wait.
+                listing = await self._run_until_done(["joiner::"], met=False)
         except trio.TooSlowError as error:
             text = f"{self.place} did not say within {_LISTING:g} s what it offers"
             raise SstError(text, exit_code=ExitCode.BROKEN_OFF) from error
@@ -42,34 +55,63 @@ class Courier:
 
     async def check_access(self, file: Path, module: str) -> None:
         """Find out whether the joiner would take a file; raises SstError."""
-        connection = Connection("rsync", self.place, Traffic())
-        await self._run(rsync.access_arguments(file, self.target(module)), b"", connection)
+        await self._run_until_done(rsync.access_arguments(file, self.target(module)))
 
     async def send(self, arguments: list[str], stdin: bytes = b"") -> None:
-        """One rsync run; raises SstError unless everything arrived."""
+        """Send what one rsync run sends, in as many tries as it takes; raises SstError unless everything arrived."""
+        await self._run_until_done(arguments, stdin, observe=self.progress.observe)
+
+    async def tell(self, file: Path, module: str) -> None:
+        """Send a note that nobody waits for, in one try; raises SstError."""
         connection = Connection("rsync", self.place, Traffic())
-        self.progress.observe(connection)
-        await self._run(arguments, stdin, connection)
+        await self._run(rsync.note_arguments(file, self.target(module, file.name)), b"", connection)
 
     def target(self, module: str, path: str = "") -> str:
         """rsync's last argument for a module of the joiner."""
         return rsync.destination(module, self.secret, path)
 
+    async def _run_until_done(
+        self, arguments: list[str], stdin: bytes = b"", *, met: bool = True, observe: Observer | None = None
+    ) -> bytes:
+        """Run rsync, again where the failure may pass; what has arrived is not sent twice. Returns what it printed."""
+        tries = Tries()
+        while True:
+            connection = Connection("rsync", self.place, Traffic())
+            if observe is not None:
+                observe(connection)
+            try:
+                return await self._run(arguments, stdin, connection)
+            except RunFailed as error:
+                moved = connection.traffic.outward
+                trouble = error.trouble if met or connection.session is not None else Trouble.LASTING
+                wait = tries.wait_after(trouble, moved, trio.current_time())
+                if wait is None:
+                    raise self._given_up(error, tries) from error
+                log.warning("a connection failed after %s: %s; trying again in %g s", size(moved), error, wait)
+            await trio.sleep(wait)
+            arguments = rsync.resumed(arguments)
+
     async def _run(self, arguments: list[str], stdin: bytes, connection: Connection) -> bytes:
-        ours, theirs = socket.socketpair()
+        """One rsync run; raises RunFailed."""
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:  # this process has no file descriptor left; other streams give some back
+            raise RunFailed(f"no rsync can be started: {error.strerror}", Trouble.PROGRAM, ExitCode.OTHER) from error
         with ours, theirs:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._carry, ours, connection)
                 done = await self._start(rsync.client_command(theirs.fileno(), *arguments), stdin, theirs)
                 theirs.close()  # where nothing was handed over, _carry now sees the end
                 nursery.cancel_scope.deadline = trio.current_time() + _CLOSING
+        if isinstance(done, RunFailed):
+            raise done
         if done.returncode not in (0, rsync.VANISHED):
             raise self._failure(done, connection)
         return done.stdout
 
     async def _start(
         self, command: list[str], stdin: bytes, control: socket.socket
-    ) -> subprocess.CompletedProcess[bytes]:
+    ) -> subprocess.CompletedProcess[bytes] | RunFailed:
         try:
             return await trio.run_process(
                 command,
@@ -82,21 +124,32 @@ class Courier:
                 process_group=0,
             )
         except OSError as error:
-            raise SstError(f"rsync can't be started: {error.strerror}", exit_code=ExitCode.MISSING) from error
+            passing = error.errno in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
+            trouble = Trouble.PROGRAM if passing else Trouble.LASTING
+            return RunFailed(f"rsync can't be started: {error.strerror}", trouble, ExitCode.MISSING)
 
     async def _carry(self, control: socket.socket, connection: Connection) -> None:
         await trio.lowlevel.wait_readable(control)
         message, descriptors, _, _ = socket.recv_fds(control, 1, 2)
         if not message or len(descriptors) != 2:
+            for descriptor in descriptors:
+                os.close(descriptor)  # the other one found no room in this process
             return  # rsync ended before it wanted a connection; its exit code says why
         reading, writing = (trio.lowlevel.FdStream(descriptor) for descriptor in descriptors)
         await self.tunnel.carry(trio.StapledStream(writing, reading), connection)
 
-    def _failure(self, done: subprocess.CompletedProcess[bytes], connection: Connection) -> SstError:
+    def _failure(self, done: subprocess.CompletedProcess[bytes], connection: Connection) -> RunFailed:
         """Why it failed: rsync's reason where it has one of its own, for it may only see a connection that ends."""
         words = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
         said = [line for line in words if line and not line.startswith("rsync error:")]
-        if connection.failure is not None and not (connection.session and rsync.blames_files(done.returncode, said)):
-            broken = "the transfer broke off: " if self.progress.moved else ""
-            return SstError(f"{broken}{connection.failure}", exit_code=ExitCode.BROKEN_OFF)
-        return rsync.failure(done.returncode, (said or words or [""])[0])
+        blames_files = rsync.blames_files(done.returncode, said)
+        if connection.failure is not None and not (connection.session and blames_files):
+            return RunFailed(connection.failure, trouble_of(connection.error), ExitCode.BROKEN_OFF)
+        failure = rsync.failure(done.returncode, (said or words or [""])[0])
+        passing = rsync.may_pass(done.returncode) and not blames_files
+        return RunFailed(str(failure), Trouble.PROGRAM if passing else Trouble.LASTING, failure.exit_code)
+
+    def _given_up(self, error: RunFailed, tries: Tries) -> SstError:
+        broken = "the transfer broke off: " if self.progress.moved else ""
+        count = f" (given up after {tries.count} tries without progress)" if tries.count > 1 else ""
+        return SstError(f"{broken}{error}{count}", exit_code=error.exit_code)

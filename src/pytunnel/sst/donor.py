@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 
 from pytunnel.endpoint import TcpEndpoint
-from pytunnel.sst import binlog, manifest, rsync, server, workplace
+from pytunnel.sst import binlog, manifest, patience, rsync, server, workplace
 from pytunnel.sst.donation import Courier
 from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.filewatch import wait_for
@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 
 _FLUSHED = "tables_flushed"
 _FLUSH_FAILED = "sst_error"
-_IDLE_LIMIT = 300.0  # seconds; the same as rsync's own
 
 @dataclass(frozen=True, slots=True)
 class _Donation:
@@ -114,7 +113,7 @@ async def _check_before_flush(donation: _Donation) -> None:
 async def _make_courier(setup: Setup, progress: Progress) -> Courier:
     address = setup.request.address
     target = TcpEndpoint(address.host, address.port)
-    limits = Limits(idle=_IDLE_LIMIT)
+    limits = Limits(idle=patience.IDLE_LIMIT)
     expected = await expected_joiner(address.host, setup.settings, setup.credentials)
     client = make_client(target, setup.settings.tls, setup.context, expected, limits.handshake)
     log.info("sending to %s, where %s is expected", target, expected if setup.settings.tls.verify else "anyone")
@@ -218,7 +217,7 @@ async def _announce(donation: _Donation, total: Amount) -> None:
     if donation.plan_module in donation.modules:
         plan = workplace.write_private(donation.private / PLAN_FILE, format_plan(total))
         target = donation.courier.target(donation.plan_module, PLAN_FILE)
-        await donation.courier.send(rsync.file_arguments(plan, target))
+        await donation.courier.send(rsync.note_arguments(plan, target))
 
 
 async def _send_files(donation: _Donation, entries: list[Entry]) -> None:
@@ -247,4 +246,4 @@ async def _send_state(donation: _Donation, position: Position, *, bypass: bool) 
     state = State(position, secret=secret.password if secret is not None else None, bypass=bypass)
     name = donation.setup.method.state_file
     file = workplace.write_private(donation.private / name, format_state(state))
-    await donation.courier.send(rsync.file_arguments(file, donation.courier.target(donation.module, name)))
+    await donation.courier.send(rsync.note_arguments(file, donation.courier.target(donation.module, name)))

@@ -17,7 +17,7 @@ from pathlib import Path
 import trio
 
 from pytunnel.endpoint import TcpEndpoint
-from pytunnel.sst import binlog, rsync, server, workplace
+from pytunnel.sst import binlog, patience, rsync, server, workplace
 from pytunnel.sst.address import format_ready
 from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.manifest import FILE_SETS, Amount
@@ -36,7 +36,6 @@ from pytunnel.tunnel import Connection, Limits, TlsServer, Tunnel
 log = logging.getLogger(__name__)
 
 _COMPLAINTS = ("rsync:", "rsync error:", "ERROR", "failed", "denied", "mismatch")  # in lines of rsync's log
-_IDLE_LIMIT = 300.0  # seconds; the same as rsync's own
 
 
 @dataclass(slots=True)
@@ -114,7 +113,7 @@ async def _receive(reception: _Reception) -> State:
     reception.tunnel = Tunnel(
         lambda: _start_rsync(config, writing),
         "rsync",
-        Limits(idle=_IDLE_LIMIT),
+        Limits(idle=patience.IDLE_LIMIT),
         server=TlsServer(setup.context, expected_donor(setup.settings, setup.credentials), Limits().handshake),
         sockets=setup.settings.sockets,
         observe=reception.observe,

@@ -26,7 +26,9 @@ _REFUSED = (
     *("copy-links", "copy-unsafe-links", "copy-dirlinks", "keep-dirlinks", "devices", "specials", "write-devices"),
     *("copy-devices", "backup-dir", "super", "fake-super", "temp-dir", "partial-dir", "log-file"),
 )
-_IDLE_LIMIT = 300  # seconds without a byte, then rsync's daemon gives up
+IDLE_LIMIT = 60
+"""Seconds without a byte, then rsync gives up, on both sides: the daemon tells its client. While it has nothing to send
+it says so every half of this time, so a long pause means that the other side has gone."""
 
 _SAID = {
     2: "the two rsync versions can't talk to each other; install the same one on both nodes",
@@ -44,6 +46,7 @@ _SAID = {
     35: "the other node did not answer in time",
 }
 _ABOUT_FILES = (3, 11, 23)
+_PASSING = (10, 12, 14, 19, 20, 30, 35)  # by a signal, or because the other end has gone: the next run may end well
 _EXIT_CODES = {2: ExitCode.PROTOCOL, 12: ExitCode.BROKEN_OFF, 10: ExitCode.BROKEN_OFF, 30: ExitCode.BROKEN_OFF}
 
 
@@ -79,7 +82,7 @@ def daemon_config(modules: Iterable[Module], secrets_file: Path | None, log_file
         "use chroot = no",
         "read only = no",
         "write only = yes",
-        f"timeout = {_IDLE_LIMIT}",
+        f"timeout = {IDLE_LIMIT}",
         # with `use chroot = no` the default would rewrite every symlink, and the donor's are to be kept
         "munge symlinks = no",
         "reverse lookup = no",  # there is no address at the other end of a socket pair
@@ -187,9 +190,19 @@ def access_arguments(file: Path, target: str) -> list[str]:
     return ["--dry-run", "--", str(file), target]
 
 
+def note_arguments(file: Path, target: str) -> list[str]:
+    """Transfer one small file, which is there under its name when it is complete, and not before."""
+    return ["--perms", "--whole-file", "--ignore-times", "--", str(file), target]
+
+
 def file_arguments(file: Path, target: str) -> list[str]:
     """Transfer one file."""
     return ["--perms", *_WRITE, "--", str(file), target]
+
+
+def resumed(arguments: Iterable[str]) -> list[str]:
+    """The arguments of the same run once more: what has arrived is compared block by block, and not sent again."""
+    return ["--no-whole-file" if argument == "--whole-file" else argument for argument in arguments]
 
 
 def protected(datadir: Path, directories: Iterable[Path]) -> list[str]:
@@ -213,9 +226,14 @@ def blames_files(code: int, said: Iterable[str]) -> bool:
     return code in _ABOUT_FILES or any(word in line for line in said for word in ("write failed", "failed:"))
 
 
+def may_pass(code: int) -> bool:
+    """Whether rsync failed by something that another run may not meet; a signal that killed it has a negative code."""
+    return code < 0 or code in _PASSING
+
+
 def failure(code: int, last_words: str) -> SstError:
     """The error for an exit code of rsync, with the last thing that rsync itself said."""
-    sentence = _SAID.get(code, "rsync failed")
+    sentence = "rsync was killed" if code < 0 else _SAID.get(code, "rsync failed")
     detail = f" ({last_words})" if last_words else ""
     exit_code = _EXIT_CODES.get(code, ExitCode.OTHER)
     return SstError(f"rsync ended with code {code}: {sentence}{detail}", exit_code=exit_code)

@@ -1,0 +1,59 @@
+"""How long a donor goes on with a stream that fails: which failures are worth another try, the waits, the limits.
+
+All of it happens while the donor's tables are locked, so it ends: an operator rather has a transfer that fails after
+two minutes than a donor that stands still for an hour. Values only; pytunnel.sst.donation does the waiting.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from pytunnel.tls.errors import Incompatible, PeerRejected
+from pytunnel.transport.errors import TransportError
+
+IDLE_LIMIT = 90.0
+"""Seconds without a byte either way, then a connection counts as cut; longer than rsync's own limit."""
+
+_WAITS = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds before each next try; the last one for all that follow
+_PROGRESS = 16 * 1024 * 1024  # bytes: more than buffers on the way can hold, so some of it has arrived
+
+
+class Trouble(enum.Enum):
+    """Kinds of failures; the value is for how many seconds they may last, one try after another."""
+
+    NETWORK = 120.0
+    """Something between the nodes: it may come back."""
+
+    PROGRAM = 10.0
+    """The other node answers, but the program there has gone, or an rsync of ours or theirs has ended."""
+
+    LASTING = 0.0
+    """The next try would end likewise."""
+
+
+@dataclass(slots=True)
+class Tries:
+    """The tries of one stream, and since when none of them has moved anything."""
+
+    count: int = 0
+    since: float = 0.0
+
+    def wait_after(self, trouble: Trouble, moved: int, now: float) -> float | None:
+        """Seconds to wait before the next try, None to give up; `moved` is in bytes, `now` in seconds."""
+        if self.count == 0 or moved >= _PROGRESS:
+            self.count, self.since = 0, now
+        self.count += 1
+        wait = _WAITS[min(self.count, len(_WAITS)) - 1]
+        return wait if now + wait - self.since <= trouble.value else None
+
+
+def trouble_of(error: BaseException | None) -> Trouble:
+    """What kind of failure ended a connection, told by the error and by what it came from."""
+    while error is not None:
+        if isinstance(error, PeerRejected | Incompatible):
+            return Trouble.LASTING
+        if isinstance(error, TransportError) and error.refused:
+            return Trouble.PROGRAM
+        error = error.__cause__
+    return Trouble.NETWORK

@@ -45,6 +45,9 @@ examples:
 
   a private way to a MariaDB server behind a listening pytunnel:
     pytunnel connect --cert me.pem --ca bundle.crt unix:/run/db.sock db1.my.cluster:3307
+
+  to whichever node a local program names, as the server's own rsync method does with RSYNC_PROXY=127.0.0.1:8873:
+    pytunnel connect --cert node1.pem --ca bundle.crt --http-connect 127.0.0.1:8873 --allow-target '*.my.cluster:4444'
 """
 
 _RUN_EXAMPLES = """\
@@ -127,8 +130,9 @@ def _add_tunnel(
     examples: str,
 ) -> None:
     parser = add_command(commands, name, summary, f"{_PLACES}\n{examples}")
-    parser.add_argument("source", metavar="FROM", help="where connections are accepted")
-    parser.add_argument("target", metavar="TO", help="where they are carried to")
+    number = "?" if name == "connect" else None  # --http-connect takes the place of both
+    parser.add_argument("source", metavar="FROM", nargs=number, help="where connections are accepted")
+    parser.add_argument("target", metavar="TO", nargs=number, help="where they are carried to")
     _add_options(parser)
     parser.set_defaults(run=partial(_run_tunnel, name))
 

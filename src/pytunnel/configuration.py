@@ -8,17 +8,28 @@ from __future__ import annotations
 import math
 import socket
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pytunnel.endpoint import Endpoint, ExecEndpoint, StdioEndpoint, parse_endpoint
+from pytunnel.endpoint import (
+    Endpoint,
+    ExecEndpoint,
+    StdioEndpoint,
+    TcpEndpoint,
+    WebSocketEndpoint,
+    parse_endpoint,
+)
 from pytunnel.errors import PytunnelError
+from pytunnel.http_connect import AllowedTargets, parse_allowed
 from pytunnel.sockopt import SockOpt, apply_to_sockets, apply_to_tls, parse_sockopt
 from pytunnel.tls.context import Side
 from pytunnel.tls.identity import ascii_host, parse_address
 from pytunnel.tls.settings import TlsSettings
-from pytunnel.transport.options import SocketOptions
+from pytunnel.transport.options import SocketOptions, WebSocketOptions
+from pytunnel.transport.proxy import parse_proxy
+from pytunnel.transport.upgrade import parse_headers
+from pytunnel.transport.web import check_listening
 from pytunnel.tunnel import Limits
 
 Value = str | int | float | bool | tuple[str, ...]
@@ -32,13 +43,18 @@ class ConfigurationError(PytunnelError):
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option. `read` turns its text into its value and raises ValueError that says what is expected."""
+    """One option. `read` turns its text into its value and raises ValueError that says what is expected.
+
+    The texts of a repeatable one are joined by `separator`. The text of a `secret` one is never shown.
+    """
 
     name: str
     metavar: str | None
     help: str
     read: Callable[[str], Value]
     repeatable: bool = False
+    separator: str = ","
+    secret: bool = False
 
     @property
     def variable(self) -> str:
@@ -50,13 +66,14 @@ class Option:
 class TunnelPlan:
     """Everything that one tunnel needs to run. `source` is accepted at, `target` carried to.
 
+    AllowedTargets as `target`: each connection asks for its own by HTTP CONNECT.
     `name` tells it from others of the same process, in the log; one that is alone has none. `origin` says in errors
     which of several tunnels, and of which file, it is.
     """
 
     side: Side
     source: Endpoint
-    target: Endpoint
+    target: Endpoint | AllowedTargets
     tls: TlsSettings
     sockets: SocketOptions
     limits: Limits
@@ -123,6 +140,28 @@ def _is_whole_name(name: str) -> bool:
     return ascii_host(name) is not None and "*" not in name
 
 
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
+        raise ValueError("expected a port from 1 to 65535")
+    return int(text)
+
+
+def _targets(text: str) -> tuple[str, ...]:
+    targets = tuple(target.strip() for target in text.split(","))
+    for target in targets:
+        parse_allowed(target)
+    return targets
+
+
+def _headers(text: str) -> tuple[str, ...]:
+    return tuple(f"{name}:{value}" for name, value in parse_headers(text))
+
+
+def _proxy(text: str) -> str:
+    parse_proxy(text)
+    return text
+
+
 def _switch(text: str) -> bool:
     words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
     if text.lower() not in words:
@@ -139,6 +178,12 @@ OPTIONS = (
     Option("ciphers", "LIST", "OpenSSL cipher list; names TLS_… are the suites of TLS 1.3", _filled),
     Option("tls-min", "VERSION", "least TLS version: 1.2 (default) or 1.3", _version),
     Option("sockopt", "WORDS", "options in socat's words, such as nodelay,keepalive,pf=ip6", str),
+    Option("http-connect", "FROM", "instead of FROM TO: accept here, HTTP CONNECT names each one's target", _filled),
+    Option("allow-target", "PATTERN", "such a target: HOST:PORT or *.DOMAIN:PORT; repeatable", _targets, True),
+    Option("target-port", "PORT", "port of such targets' pytunnel, where it is not the one that was named", _port),
+    Option("outer-ca", "FILE", "whom a wss:// server's certificate may be from (default: the system's CAs)", _filled),
+    Option("header", "NAME:VALUE", "a header of the WebSocket request; repeatable", _headers, True, "\n", secret=True),
+    Option("proxy", "http://HOST:PORT", "connect: reach TO through this HTTP proxy", _proxy, secret=True),
     Option("max-connections", "N", "connections open at once (default 1000); more are refused", _count),
     Option("handshake-timeout", "SECONDS", "limit of a TLS handshake (default 20)", _seconds),
     Option("connect-timeout", "SECONDS", "limit of reaching TO (default 20)", _seconds),
@@ -193,8 +238,8 @@ def read_toml(path: Path) -> dict[str, object]:
         raise ConfigurationError(f"the configuration file {path} is not TOML: {error}") from error
 
 
-def make_plan(side: Side, source: str, target: str, options: Mapping[str, Value]) -> TunnelPlan:
-    """The plan of a tunnel from its two endpoints and its options.
+def make_plan(side: Side, source: str | None, target: str | None, options: Mapping[str, Value]) -> TunnelPlan:
+    """The plan of a tunnel from its two endpoints, None where `http-connect` stands for both, and its options.
 
     Raises PytunnelError (an endpoint, a sockopt word, a combination that can't be).
     """
@@ -202,9 +247,8 @@ def make_plan(side: Side, source: str, target: str, options: Mapping[str, Value]
     tls = _tls_settings(options, words)
     if options.get("peer-name") and not tls.verify:
         raise ConfigurationError("--no-verify (or verify=0) and --peer-name contradict each other; give one of them")
-    accepted, dialled = parse_endpoint(source), parse_endpoint(target)
-    if isinstance(accepted, StdioEndpoint) and isinstance(dialled, StdioEndpoint):
-        raise ConfigurationError("FROM and TO can't both be stdio: there is one standard input and output")
+    accepted, dialled = _endpoints(side, source, target, options, tls.peer_names)
+    _check_web_sockets(side, accepted, dialled, tls)
     return TunnelPlan(
         side=side,
         source=accepted,
@@ -212,8 +256,73 @@ def make_plan(side: Side, source: str, target: str, options: Mapping[str, Value]
         tls=tls,
         sockets=apply_to_sockets(words, _socket_options(options)),
         limits=_limits(options),
-        notes=words.notes,
+        notes=(*words.notes, *_without_effect(side, accepted, dialled, options)),
     )
+
+
+def _endpoints(
+    side: Side, source: str | None, target: str | None, options: Mapping[str, Value], peer_names: tuple[str, ...]
+) -> tuple[Endpoint, Endpoint | AllowedTargets]:
+    if "http-connect" in options:
+        if side is not Side.CLIENT or source is not None or target is not None:
+            raise ConfigurationError("--http-connect is for connect, and takes the place of FROM and TO; give either")
+        return _gateway(options, peer_names)
+    for name in ("allow-target", "target-port"):
+        if name in options:
+            raise ConfigurationError(f"--{name} has a meaning with --http-connect only, which is not given")
+    if source is None or target is None:
+        raise ConfigurationError("FROM and TO are needed: where to accept connections, and where to carry them")
+    accepted, dialled = parse_endpoint(source), parse_endpoint(target)
+    if isinstance(accepted, StdioEndpoint) and isinstance(dialled, StdioEndpoint):
+        raise ConfigurationError("FROM and TO can't both be stdio: there is one standard input and output")
+    return accepted, dialled
+
+
+def _gateway(options: Mapping[str, Value], peer_names: tuple[str, ...]) -> tuple[Endpoint, AllowedTargets]:
+    patterns = options.get("allow-target")
+    if not isinstance(patterns, tuple):
+        raise ConfigurationError("--http-connect serves no target that is not allowed; give --allow-target HOST:PORT")
+    if peer_names:
+        raise ConfigurationError("--http-connect expects each target's own name; leave --peer-name out")
+    source = parse_endpoint(str(options["http-connect"]))
+    if isinstance(source, (ExecEndpoint, StdioEndpoint)):
+        raise ConfigurationError(f"--http-connect: {source} is no place where connections are accepted; give HOST:PORT")
+    port = options.get("target-port")
+    return source, AllowedTargets(tuple(map(parse_allowed, patterns)), None if port is None else int(str(port)))
+
+
+def _check_web_sockets(
+    side: Side, accepted: Endpoint, dialled: Endpoint | AllowedTargets, tls: TlsSettings
+) -> None:
+    secured, plain = (accepted, dialled) if side is Side.SERVER else (dialled, accepted)
+    if isinstance(plain, WebSocketEndpoint):
+        raise ConfigurationError(
+            f"{plain} would carry bytes in plain; a WebSocket can be FROM of listen and TO of connect, with TLS inside"
+        )
+    if not isinstance(secured, WebSocketEndpoint):
+        return
+    if side is Side.SERVER:
+        check_listening(secured)
+    elif tls.verify and not tls.peer_names:
+        raise ConfigurationError(
+            f"{secured} names the server of the WebSocket, a proxy perhaps, and not the node behind it, whose "
+            "certificate is checked; give the node's name by --peer-name"
+        )
+
+
+def _without_effect(
+    side: Side, accepted: Endpoint, dialled: Endpoint | AllowedTargets, options: Mapping[str, Value]
+) -> Iterator[str]:
+    """Warnings of options that may be meant for another tunnel of the process."""
+    web = accepted if side is Side.SERVER else dialled
+    web_socket = web if isinstance(web, WebSocketEndpoint) else None
+    if "header" in options and web_socket is None:
+        yield "header has no effect here: there is no WebSocket"
+    if "outer-ca" in options and not (web_socket is not None and web_socket.secure):
+        yield "outer-ca has no effect here: there is no wss://"
+    dials_tcp = isinstance(dialled, (TcpEndpoint, WebSocketEndpoint, AllowedTargets))
+    if "proxy" in options and not (side is Side.CLIENT and dials_tcp):
+        yield "proxy has no effect here: it is for what connect dials by TCP"
 
 
 def _tls_settings(options: Mapping[str, Value], words: SockOpt) -> TlsSettings:
@@ -232,12 +341,23 @@ def _tls_settings(options: Mapping[str, Value], words: SockOpt) -> TlsSettings:
 
 def _socket_options(options: Mapping[str, Value]) -> SocketOptions:
     default = SocketOptions()
-    return replace(default, connect_timeout=_number(options, "connect-timeout", default.connect_timeout))
+    headers, proxy = options.get("header"), _text(options, "proxy")
+    return replace(
+        default,
+        connect_timeout=_number(options, "connect-timeout", default.connect_timeout),
+        proxy=None if proxy is None else parse_proxy(proxy),
+        web=WebSocketOptions(
+            headers=parse_headers("\n".join(headers)) if isinstance(headers, tuple) else (),
+            outer_ca=_path(options, "outer-ca"),
+        ),
+    )
 
 
 def _of_plain_side(sockets: SocketOptions) -> SocketOptions:
-    """Address and family belong to the side that is TLS: `bind=` must not move a plain port to another network."""
-    return replace(sockets, bind_host=None, bind_port=None, family=socket.AF_UNSPEC)
+    """Address, family and proxy belong to the side that is TLS: `bind=` must not move a plain port to another network,
+    nor a proxy see what is plain.
+    """
+    return replace(sockets, bind_host=None, bind_port=None, family=socket.AF_UNSPEC, proxy=None)
 
 
 def _limits(options: Mapping[str, Value]) -> Limits:
@@ -252,7 +372,7 @@ def _limits(options: Mapping[str, Value]) -> Limits:
 
 def _value(option: Option, place: str, raw: object) -> Value:
     if option.repeatable and isinstance(raw, list):
-        raw = ",".join(map(str, raw))
+        raw = option.separator.join(map(str, raw))
     if isinstance(raw, (list, dict)):
         raise ConfigurationError(f"{place}: expected one value")
     text = str(raw).lower() if isinstance(raw, bool) else str(raw)
@@ -260,7 +380,8 @@ def _value(option: Option, place: str, raw: object) -> Value:
         return option.read(text)
     except ValueError as error:
         expected = str(error) if str(error).startswith("expected") else "expected a number"
-        raise ConfigurationError(f"{place}: {text!r} is not possible; {expected}") from error
+        shown = "its value (not shown)" if option.secret else repr(text)
+        raise ConfigurationError(f"{place}: {shown} is not possible; {expected}") from (None if option.secret else error)
 
 
 def _text(options: Mapping[str, Value], name: str) -> str | None:

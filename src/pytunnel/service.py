@@ -13,16 +13,16 @@ from OpenSSL import SSL
 
 from pytunnel import descriptors, logs
 from pytunnel.configuration import ConfigurationError, TunnelPlan
-from pytunnel.endpoint import StdioEndpoint, TcpEndpoint
+from pytunnel.endpoint import Endpoint, StdioEndpoint, TcpEndpoint, WebSocketEndpoint
 from pytunnel.heap import keep_freed_memory
+from pytunnel.http_connect import AllowedTargets, HttpGateway
 from pytunnel.service_plan import ServicePlan, about
 from pytunnel.tls.context import Side, make_context
 from pytunnel.tls.credentials import Credentials, describe_subject, expiry_date, load_credentials
 from pytunnel.tls.identity import ExpectedPeer, parse_address
 from pytunnel.transport import places
-from pytunnel.transport.places import Listener, Stream
-from pytunnel.transport.sockets import SocketListener
-from pytunnel.tunnel import TlsServer, Tunnel, expected_at, log_end, make_client
+from pytunnel.transport.places import Listener
+from pytunnel.tunnel import Dial, Gateway, TlsClient, TlsServer, Tunnel, expected_at, log_end, make_client
 
 log = logging.getLogger(__name__)
 
@@ -93,16 +93,13 @@ async def _listen(services: Sequence[Service]) -> None:
 
 
 async def _make_tunnel(plan: TunnelPlan, context: SSL.Context) -> Tunnel:
-    async def dial() -> Stream:
-        return await places.dial(plan.target, plan.dialling)
-
     client, server = None, None
-    if plan.side is Side.CLIENT:
-        client = make_client(plan.target, plan.tls, context, await _expected_peer(plan), plan.limits.handshake)
-    else:
+    if plan.side is Side.SERVER:
         server = TlsServer(context, ExpectedPeer(plan.tls.peer_names), plan.limits.handshake)
+    elif not isinstance(plan.target, AllowedTargets):
+        client = await _client(plan, plan.target, context)
     return Tunnel(
-        dial,
+        _destination(plan, context),
         str(plan.target),
         plan.limits,
         server=server,
@@ -113,13 +110,29 @@ async def _make_tunnel(plan: TunnelPlan, context: SSL.Context) -> Tunnel:
     )
 
 
-async def _expected_peer(plan: TunnelPlan) -> ExpectedPeer:
+def _destination(plan: TunnelPlan, context: SSL.Context) -> Dial | Gateway:
+    target = plan.target
+    if not isinstance(target, AllowedTargets):
+        return partial(places.dial, target, plan.dialling)
+    return HttpGateway(
+        target,
+        partial(places.dial, options=plan.dialling),
+        partial(_client, plan, context=context),
+        plan.limits.handshake,
+    )
+
+
+async def _client(plan: TunnelPlan, target: Endpoint, context: SSL.Context) -> TlsClient:
+    return make_client(target, plan.tls, context, await _expected_peer(plan, target), plan.limits.handshake)
+
+
+async def _expected_peer(plan: TunnelPlan, target: Endpoint) -> ExpectedPeer:
     if not plan.tls.verify:
         return ExpectedPeer()
-    if isinstance(plan.target, TcpEndpoint) and plan.target.host:
-        return await expected_at(plan.target.host, plan.tls.peer_names)
+    if isinstance(target, TcpEndpoint) and target.host:
+        return await expected_at(target.host, plan.tls.peer_names)
     if not plan.tls.peer_names:
-        raise ConfigurationError(f"{plan.target} has no host name to check the peer against; give --peer-name")
+        raise ConfigurationError(f"{target} has no host name to check the peer against; give --peer-name")
     return ExpectedPeer(plan.tls.peer_names)
 
 
@@ -142,10 +155,13 @@ def _log_set_up(service: Service) -> None:
         log.warning("%s", note)
     if not plan.tls.verify:
         log.warning("peers are NOT verified (--no-verify or verify=0): anyone on the path can read and change the data")
+    if isinstance(plan.target, AllowedTargets):
+        for address in filter(_is_open, _addresses(service.listeners)):
+            log.warning("%s can be reached from other hosts: whoever is there can use our certificate", address)
     tls_in = plan.side is Side.SERVER
     log.info(
         "accepting %s at %s, carrying it %s to %s",
-        "TLS" if tls_in else "plain connections",
+        _accepted(plan),
         ", ".join(_addresses(service.listeners)) or plan.source,
         "in plain" if tls_in else "inside TLS",
         plan.target,
@@ -162,20 +178,27 @@ def _log_set_up(service: Service) -> None:
     )
 
 
+def _accepted(plan: TunnelPlan) -> str:
+    if plan.side is Side.CLIENT:
+        return "plain connections"
+    return f"TLS in WebSockets ({plan.source.path})" if isinstance(plan.source, WebSocketEndpoint) else "TLS"
+
+
 def _expected(plan: TunnelPlan) -> str:
     if not plan.tls.verify:
         return "anyone"
     if plan.side is Side.CLIENT and not plan.tls.peer_names and isinstance(plan.target, TcpEndpoint):
         return plan.target.host
+    if isinstance(plan.target, AllowedTargets):
+        return "whoever is asked for"
     return str(ExpectedPeer(plan.tls.peer_names))
 
 
-def _addresses(listeners: Sequence[Listener]) -> list[str]:
-    """The addresses that are really bound, port 0 replaced by the port that the system chose."""
-    names = [item.socket.getsockname() for item in listeners if isinstance(item, SocketListener)]
-    return [str(TcpEndpoint(str(name[0]), int(name[1]))) for name in names]
 def _is_open(address: str) -> bool:
     host = parse_address(address.rpartition(":")[0])
     return host is not None and not host.is_loopback
 
 
+def _addresses(listeners: Sequence[Listener]) -> list[str]:
+    """The addresses that are really bound, port 0 replaced by the port that the system chose."""
+    return [str(place) for place in map(places.bound_at, listeners) if place is not None]

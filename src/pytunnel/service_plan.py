@@ -135,14 +135,14 @@ def plan_service(
 
 
 def _plan_one(sources: Sequence[Source]) -> TunnelPlan:
-    route = read_values(ROUTE, sources)
-    missing = [option.variable for option in ROUTE if option.name not in route]
+    route, options = read_values(ROUTE, sources), read_values(OPTIONS, sources)
+    missing = [option.variable for option in _needed(options) if option.name not in route]
     if missing:
         raise ConfigurationError(
             f"there is nothing to run without {', '.join(missing)}; set them, or name a file with mode, from and to, "
             "or with [[tunnel]] tables (--config)"
         )
-    return _make_plan(route, read_values(OPTIONS, sources))
+    return _make_plan(route, options)
 
 
 def _plan_several(described: object, sources: Sequence[Source], file: str) -> tuple[TunnelPlan, ...]:
@@ -166,18 +166,24 @@ def _plan_table(table: Mapping[str, object], number: int, sources: Sequence[Sour
     _check_names({key: value for key, value in table.items() if key != _NAME}, (*ROUTE, *OPTIONS), origin)
     own = from_table(table, origin)
     route = read_values(ROUTE, [own])
-    missing = [option.name for option in ROUTE if option.name not in route]
-    if missing:
-        raise ConfigurationError(f"{origin} has no {missing[0]}; expected mode, from and to in each [[tunnel]]")
     *before, top = sources
     options = read_values(OPTIONS, [*before, own, top])
+    missing = [option.name for option in _needed(options) if option.name not in route]
+    if missing:
+        raise ConfigurationError(f"{origin} has no {missing[0]}; expected mode, from and to in each [[tunnel]]")
     with about(origin):
         plan = _make_plan(route, options)
     return replace(plan, name=name, origin=origin)
 
 
+def _needed(options: Mapping[str, Value]) -> tuple[Option, ...]:
+    """What of ROUTE can't be left out: http-connect stands for both ends."""
+    return ROUTE[:1] if "http-connect" in options else ROUTE
+
+
 def _make_plan(route: Mapping[str, Value], options: Mapping[str, Value]) -> TunnelPlan:
-    return make_plan(MODES[str(route["mode"])], str(route["from"]), str(route["to"]), options)
+    source, target = (None if end is None else str(end) for end in (route.get("from"), route.get("to")))
+    return make_plan(MODES[str(route["mode"])], source, target, options)
 
 
 def _check_names(table: Mapping[str, object], known: Sequence[Option], place: str) -> None:

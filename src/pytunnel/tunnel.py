@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import abc
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import trio
 from OpenSSL import SSL
@@ -50,8 +51,9 @@ class Limits:
 class Connection:
     """One connection, while it lives and afterwards: for logs and for whoever follows progress.
 
-    `error` is what `failure` tells in words. `refused`: the peer presented a certificate that we don't trust. `hushed`: it failed before it was secured, as too
-    many others did; observers leave it out of the log, and the tunnel writes how many there were.
+    `error` is what `failure` tells in words. `refused`: the peer presented a certificate that we don't trust.
+    `hushed`: it failed before it was secured, as too many others did; observers leave it out of the log, and the
+    tunnel writes how many there were.
     """
 
     source: str
@@ -157,9 +159,11 @@ async def other_names(host: str) -> Confirmed:
 
 
 async def _handshake(stream: TlsStream, place: str, limit: float) -> Session:
+    began = trio.current_time()
     try:
         with trio.fail_after(limit):
-            return await stream.handshake()
+            session = await stream.handshake()
+        return replace(session, seconds=trio.current_time() - began)
     except trio.TooSlowError as error:
         await trio.aclose_forcefully(stream.transport)
         raise HandshakeError(f"{place} did not finish the TLS handshake within {limit:g} s") from error
@@ -169,13 +173,14 @@ async def _handshake(stream: TlsStream, place: str, limit: float) -> Session:
 
 
 class Tunnel:
-    """Serves listeners: each accepted stream is carried to where `dial` leads, or a gateway to what the stream asks for.
+    """Serves listeners: each accepted stream is carried to where `dial` leads, or a gateway for this very stream.
 
     `server` secures what is accepted, `client` what is dialled; one of them is set, unless a gateway does it. `target`
-    names the dialled place in logs. `observe` is called when a connection has its session, and again when it has ended. `once`: what is dialled
-    serves one connection only; the first that needs it has it, and no other is accepted.
+    names the dialled place in logs. `observe` is called when a connection has its session, and again when it has ended.
+    `once`: what is dialled serves one connection only; the first that needs it has it, and no other is accepted.
 
-    `open` counts the connections of the moment, `completed` those that ended well.
+    `open` counts the connections of the moment, `completed` those that ended well, `turned_away` those that were
+    refused before anything else, by one word of why. `draining` is whether it was told to end.
     """
 
     def __init__(
@@ -200,12 +205,13 @@ class Tunnel:
         self._once = once
         self._ration = LineRation()
         self._taken = False
-        self._draining = False
+        self.draining = False
         self._unproven: dict[Connection, trio.CancelScope] = {}  # in their handshake as TLS servers, the oldest first
         self._accepting = trio.CancelScope()
         self._carrying = trio.CancelScope()
         self.open = 0
         self.completed = 0
+        self.turned_away: Counter[str] = Counter()
 
     async def serve(self, listeners: Sequence[Listener]) -> None:
         """Accept and carry until `drain` is called or the listeners have no more to give; closes the listeners."""
@@ -239,9 +245,9 @@ class Tunnel:
 
         Who has not finished the handshake with a TLS server is dropped at once. Asking again changes nothing.
         """
-        if self._draining:
+        if self.draining:
             return
-        self._draining = True
+        self.draining = True
         self._accepting.cancel()
         self._carrying.deadline = min(self._carrying.deadline, trio.current_time() + self._limits.drain)
         remaining = self.open - len(self._unproven)
@@ -254,9 +260,9 @@ class Tunnel:
         """One accepted connection, from its first byte to its last; no failure of it leaves this function."""
         source = places.peer_of(accepted)
         if not places.is_allowed(accepted, self._sockets):
-            await self._refuse(accepted, source, "its address is not in the allowed range")
+            await self._refuse(accepted, source, "address", "its address is not in the allowed range")
         elif self.open >= self._limits.connections and not self._drop_unproven():
-            await self._refuse(accepted, source, f"{self.open} connections are open, as many as allowed")
+            await self._refuse(accepted, source, "limit", f"{self.open} connections are open, as many as allowed")
         else:
             places.adjust(accepted, self._sockets)
             self.open += 1
@@ -274,7 +280,8 @@ class Tunnel:
             text = "no connection can be accepted now: %s; %d that had not finished their TLS handshake make room"
             log.warning(text, error.strerror, dropped)
 
-    async def _refuse(self, accepted: Stream, source: str, reason: str) -> None:
+    async def _refuse(self, accepted: Stream, source: str, word: str, reason: str) -> None:
+        self.turned_away[word] += 1
         if self._ration.take():
             log.warning("%s refused: %s", source, reason)
         await places.abort(accepted)
@@ -336,14 +343,14 @@ class Tunnel:
         """Shake hands as long as nobody else needs the room; raises TlsError."""
         with trio.CancelScope() as handshake:
             self._unproven[connection] = handshake
-            if self._draining:
+            if self.draining:
                 handshake.cancel()
             try:
                 near, connection.session = await server.secure(accepted, connection.source)
             finally:
                 self._unproven.pop(connection, None)
             return near
-        reason = "the tunnel is ending" if self._draining else f"{self._limits.connections} connections were open"
+        reason = "the tunnel is ending" if self.draining else f"{self._limits.connections} connections were open"
         raise HandshakeError(f"{connection.source} was dropped before it finished its TLS handshake: {reason}")
 
     def _drop_unproven(self) -> bool:
@@ -364,12 +371,12 @@ class Tunnel:
         self._accepting.cancel()
 
 
-async def _break_off(stream: Stream) -> None:
 def _carrier(stream: Stream) -> Stream:
     """What a stream's ciphertext goes over; a plain one itself."""
     return stream.transport if isinstance(stream, TlsStream) else stream
 
 
+async def _break_off(stream: Stream) -> None:
     """Close so that the other side can tell it from an end of file: no close_notify, or a reset of plain TCP."""
     if isinstance(stream, TlsStream):
         await trio.aclose_forcefully(stream)

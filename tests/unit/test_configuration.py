@@ -24,8 +24,9 @@ from pytunnel.configuration import (
     read_toml,
     read_values,
 )
-from pytunnel.endpoint import EndpointError, ExecEndpoint, StdioEndpoint, TcpEndpoint
+from pytunnel.endpoint import EndpointError, ExecEndpoint, StdioEndpoint, TcpEndpoint, parse_endpoint
 from pytunnel.errors import PytunnelError
+from pytunnel.http_connect import AllowedTarget, AllowedTargets, parse_allowed
 from pytunnel.sockopt import SockoptError
 from pytunnel.tls.context import Side
 from pytunnel.tls.settings import TlsSettings
@@ -42,6 +43,9 @@ POSSIBLE: dict[str, tuple[str, Value]] = {
     "ciphers": ("HIGH", "HIGH"),
     "tls-min": ("1.3", "1.3"),
     "sockopt": ("pf=ip6", "pf=ip6"),
+    "http-connect": ("127.0.0.1:8873", "127.0.0.1:8873"),
+    "allow-target": ("*.my.cluster:4444", ("*.my.cluster:4444",)),
+    "target-port": ("14444", 14444),
     "max-connections": ("7", 7),
     "handshake-timeout": ("5", 5.0),
     "connect-timeout": ("2.5", 2.5),
@@ -242,7 +246,8 @@ def test_a_plan_without_options_has_safe_defaults() -> None:
 
 
 def test_every_option_has_its_place_in_the_plan() -> None:
-    options = {name: value for name, (_, value) in POSSIBLE.items() if name not in ("no-verify", "sockopt")}
+    others = ("no-verify", "sockopt", "http-connect", "allow-target", "target-port")
+    options = {name: value for name, (_, value) in POSSIBLE.items() if name not in others}
     made = make_plan(Side.CLIENT, "unix:/run/x", "node1:1", options)
     assert made.tls == TlsSettings(
         certificate=Path("/etc/node.pem"),
@@ -254,6 +259,73 @@ def test_every_option_has_its_place_in_the_plan() -> None:
     )
     assert made.limits == Limits(connections=7, handshake=5, idle=600, drain=1)
     assert made.sockets.connect_timeout == 2.5
+
+
+GATEWAY: dict[str, Value] = {"http-connect": "127.0.0.1:8873", "allow-target": ("*.my.cluster:4444", "db1:4444")}
+
+
+def test_http_connect_stands_for_both_ends() -> None:
+    made = make_plan(Side.CLIENT, None, None, GATEWAY | {"target-port": 14444})
+    allowed = AllowedTargets((AllowedTarget("*.my.cluster", 4444), AllowedTarget("db1", 4444)), 14444)
+    assert (made.source, made.target) == (TcpEndpoint("127.0.0.1", 8873), allowed)
+
+
+@pytest.mark.parametrize(
+    ("side", "ends", "options", "said"),
+    [
+        (Side.SERVER, (None, None), GATEWAY, "--http-connect is for connect"),
+        (Side.CLIENT, (":1", "db1:1"), GATEWAY, "takes the place of FROM and TO"),
+        (Side.CLIENT, (None, None), {"http-connect": "127.0.0.1:1"}, "give --allow-target HOST:PORT"),
+        (Side.CLIENT, (None, None), GATEWAY | {"peer-name": ("db1",)}, "each target's own name"),
+        (Side.CLIENT, (None, None), GATEWAY | {"sockopt": "commonname=db1"}, "each target's own name"),
+        (Side.CLIENT, (None, None), GATEWAY | {"http-connect": "stdio:"}, "no place where connections are accepted"),
+        (Side.CLIENT, (":1", "db1:1"), {"allow-target": ("db1:1",)}, "--allow-target has a meaning with --http"),
+        (Side.CLIENT, (":1", "db1:1"), {"target-port": 1}, "--target-port has a meaning with --http-connect"),
+        (Side.CLIENT, (None, None), {}, "FROM and TO are needed"),
+    ],
+)
+def test_what_http_connect_cannot_be_with_is_refused(
+    side: Side, ends: tuple[str | None, str | None], options: dict[str, Value], said: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        make_plan(side, *ends, options)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("*", "*:4444", "*.cluster:4444", "*.:4444", "a.*.cluster:1", "db*.my.cluster:1", "**.my.cluster:1"),
+        *("db1", "db1:0", "db1:*", ":4444", "unix:/x", "stdio:", "*.192.0.2.1:1", "*.[::1]:1", "db1:4444,", ""),
+    ],
+)
+def test_a_pattern_that_would_allow_more_than_it_says_is_refused(text: str) -> None:
+    assert "expected HOST:PORT or *.DOMAIN:PORT" in refusal({"allow-target": text})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "target", "allowed"),
+    [
+        ("*.my.cluster:4444", "node1.my.cluster:4444", True),
+        ("*.my.cluster:4444", "NODE1.My.Cluster.:4444", True),
+        ("*.my.cluster:4444", "node1.my.cluster:4445", False),
+        ("*.my.cluster:4444", "a.node1.my.cluster:4444", False),
+        ("*.my.cluster:4444", "my.cluster:4444", False),
+        ("*.my.cluster:4444", "*.my.cluster:4444", False),
+        ("*.my.cluster:4444", "node1.my.cluster.evil.example:4444", False),
+        ("*.my.cluster:4444", "192.0.2.1:4444", False),
+        ("db1:4444", "db1:4444", True),
+        ("db1:4444", "db2:4444", False),
+        ("192.0.2.1:4444", "192.0.2.1:4444", True),
+        ("192.0.2.1:4444", "[::ffff:192.0.2.1]:4444", True),
+        ("[2001:db8::1]:4444", "[2001:db8:0::1]:4444", True),
+        ("192.0.2.1:4444", "192.0.2.10:4444", False),
+        ("*.2.0.192:4444", "1.2.0.192:4444", False),
+    ],
+)
+def test_a_pattern_allows_exactly_this(pattern: str, target: str, allowed: bool) -> None:
+    place = parse_endpoint(target)
+    assert isinstance(place, TcpEndpoint)
+    assert parse_allowed(pattern).allows(place) is allowed
 
 
 def test_words_of_socat_go_before_the_options() -> None:

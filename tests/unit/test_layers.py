@@ -32,7 +32,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "SST parts": ("pytunnel.sst.*",),
     "status": ("pytunnel.status.*",),
-    "tunnel": ("pytunnel.tunnel", "pytunnel.accepting", "pytunnel.ration", "pytunnel.relay"),
+    "tunnel": ("pytunnel.tunnel", "pytunnel.http_connect", "pytunnel.accepting", "pytunnel.ration", "pytunnel.relay"),
     "security": ("pytunnel.tls.*", "pytunnel.sockopt", "pytunnel.socat"),
     "transport": ("pytunnel.transport.*", "pytunnel.endpoint"),
     "ground": ("pytunnel", "pytunnel.descriptors", "pytunnel.errors", "pytunnel.heap", "pytunnel.logs"),

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import trio
 
 from pytunnel.errors import PytunnelError
+from pytunnel.tls.records import TURN
+from pytunnel.tls.stream import TlsStream
 
-_TURN = 192 * 1024  # bytes; the same as a turn of the TLS stream
 _LAST_WORDS = 1.0  # seconds that a side has to say why it takes no more
 
 
@@ -89,7 +90,8 @@ async def relay(
 
 
 async def _copy(source: trio.abc.Stream, sink: trio.abc.Stream, traffic: Traffic, *, outward: bool) -> None:
-    while data := await source.receive_some(_TURN):
+    receive = source.receive_view if isinstance(source, TlsStream) else source.receive_some
+    while data := await receive(TURN):
         await _write(sink, data)
         if outward:
             traffic.outward += len(data)
@@ -102,11 +104,11 @@ async def _copy(source: trio.abc.Stream, sink: trio.abc.Stream, traffic: Traffic
 
 async def _discard(source: trio.abc.Stream) -> None:
     with suppress(PytunnelError, trio.BrokenResourceError, trio.ClosedResourceError):
-        while await source.receive_some(_TURN):
+        while await source.receive_some(TURN):
             pass
 
 
-async def _write(sink: trio.abc.Stream, data: bytes | bytearray) -> None:
+async def _write(sink: trio.abc.Stream, data: bytes | bytearray | memoryview) -> None:
     """Send the data, or the end of file if there is none."""
     try:
         if data:

@@ -19,12 +19,14 @@ from OpenSSL import SSL, crypto
 from trio.testing import lockstep_stream_pair, memory_stream_pair
 
 from lab.certificates import Identity, authority, elliptic_key, expired, issued, self_signed
+from pytunnel.tls import records
 from pytunnel.tls.context import Side, make_context
 from pytunnel.tls.credentials import Credentials
 from pytunnel.tls.errors import HandshakeError, PeerRejected, TlsError, TruncatedStream
 from pytunnel.tls.identity import ExpectedPeer
+from pytunnel.tls.records import TURN
 from pytunnel.tls.settings import TlsSettings
-from pytunnel.tls.stream import TURN, Session, TlsStream
+from pytunnel.tls.stream import Session, TlsStream
 from tests.support.concurrency import in_trio_without_waiting
 from tests.support.credentials import context_of
 from tests.support.handshakes import ANYONE, outcomes, shake_hands, stream_pair
@@ -327,12 +329,35 @@ async def test_an_internal_error_of_the_peer_s_is_about_our_certificate_only_bef
     await near.send_all(b"good")
     assert await far.receive_some() == b"good"
 
-    def alert(*_: object) -> bytes:
+    def alert(*_: object) -> int:
         raise SSL.Error([("SSL routines", "", "tlsv1 alert internal error")])
 
-    monkeypatch.setattr(SSL.Connection, "recv", alert)
+    monkeypatch.setattr(records, "decrypt", alert)
     with pytest.raises(TlsError, match="the TLS connection with the server failed: tlsv1 alert internal error"):
         await far.receive_some()
+
+
+@in_trio_without_waiting
+async def test_a_view_of_plaintext_is_released_by_the_next_call() -> None:
+    near, far = await connected()
+    await near.send_all(b"first")
+    first = await far.receive_view()
+    assert first == b"first"
+    await near.send_all(b"second")
+    assert await far.receive_some() == b"second"
+    with pytest.raises(ValueError, match="released"):
+        bytes(first)
+
+
+@in_trio_without_waiting
+async def test_two_streams_never_show_the_same_buffer() -> None:
+    one, one_end = await connected()
+    two, two_end = await connected()
+    await one.send_all(b"one")
+    first = await one_end.receive_view()
+    await two.send_all(b"two")
+    second = await two_end.receive_view()
+    assert (first, second) == (b"one", b"two")
 
 
 # What isn't TLS.

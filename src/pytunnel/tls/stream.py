@@ -19,27 +19,26 @@ import trio
 from cryptography import x509
 from OpenSSL import SSL
 
+from pytunnel.tls import records
 from pytunnel.tls.context import Side, openssl_reason
 from pytunnel.tls.errors import HandshakeError, Incompatible, PeerRejected, TlsError, TruncatedStream
 from pytunnel.tls.identity import MALFORMED, ExpectedPeer, presented_names
 from pytunnel.tls.verification import Verification
 
-TURN = 192 * 1024
-"""Bytes that a turn of the relay moves: 12 records of TLS. Larger turns cost cache, smaller ones system calls."""
-
-_RECORD = 16 * 1024  # RFC 8446, 5.1: the most plaintext that one record holds, and one SSL_read returns
-_ROOM = TURN + 4096  # a turn's ciphertext: 12 records carry less than 100 bytes each besides
-_PIECE = _ROOM // 4  # what OpenSSL holds of it at once: its memory BIOs never shrink, and most connections idle
-_NOTHING = memoryview(b"")
+_RECORD = 16 * 1024  # RFC 8446, 5.1: the most plaintext that one record holds
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a finished handshake agreed on, for logs; `peer` is None where the peer presented nothing."""
+    """What a finished handshake agreed on, for logs; `peer` is None where the peer presented nothing.
+
+    `seconds` is how long it took, where that was measured.
+    """
 
     version: str
     cipher: str
     peer: x509.Certificate | None
+    seconds: float = 0.0
 
     @property
     def peer_name(self) -> str:
@@ -68,7 +67,8 @@ class TlsStream(trio.abc.HalfCloseableStream):
         self._tls = SSL.Connection(context)
         self._verification = Verification(place, expected)
         self._tls.set_app_data(self._verification)
-        self._ciphertext = _NOTHING  # received, but not yet given to OpenSSL
+        self._ciphertext: bytes | bytearray = b""  # where OpenSSL reads: it must not go away before all is read
+        self._shown: tuple[memoryview, records.Buffer] | None = None
         self._send_lock = trio.Lock()
         self._eof_sent = False
         self._peer_closed = False
@@ -102,22 +102,29 @@ class TlsStream(trio.abc.HalfCloseableStream):
                 return self._session()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Plaintext, at least one byte and about TURN at most, or b"" after the peer's close_notify.
+        """Plaintext, at least one byte and about a turn at most, or b"" after the peer's close_notify.
 
         Raises TruncatedStream when the connection ends without one, TlsError when it is broken otherwise.
         """
+        plaintext = bytes(await self.receive_view(max_bytes))
+        self._take_back()
+        return plaintext
+
+    async def receive_view(self, max_bytes: int | None = None) -> memoryview:
+        """The same without a copy: what is shown is valid until the next call, and released by it."""
+        self._take_back()
         await trio.lowlevel.checkpoint_if_cancelled()
-        limit = TURN if max_bytes is None else max_bytes
+        limit = records.TURN if max_bytes is None else min(max_bytes, records.TURN)
         while not self._peer_closed:
             if self._failure is not None:
                 raise self._failure
-            data = self._decrypt(limit)
-            if data:
+            plaintext = self._decrypt(limit)
+            if plaintext:
                 self._heard = True
-                return data
+                return plaintext
             if not self._peer_closed:
                 await self._feed()
-        return b""
+        return memoryview(b"")
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Encrypt and send all of `data`; raises TlsError or trio.BrokenResourceError when the connection is gone."""
@@ -128,8 +135,10 @@ class TlsStream(trio.abc.HalfCloseableStream):
             return
         await self._begin_sending()
         try:
-            self._tls.send(data)
-            await self._send_pending()
+            with records.borrowed_buffer() as buffer:
+                for start in range(0, len(data), records.TURN):
+                    size = records.encrypt(self._tls, memoryview(data)[start : start + records.TURN], buffer)
+                    await self.transport.send_all(records.view(buffer, size))
         except SSL.Error as error:
             raise self._stream_error(error) from error
         finally:
@@ -173,57 +182,58 @@ class TlsStream(trio.abc.HalfCloseableStream):
         except trio.WouldBlock:
             await self._send_lock.acquire()
 
-    def _decrypt(self, limit: int) -> bytes:
-        """Plaintext of all complete records that OpenSSL holds, up to about `limit` bytes.
+    def _decrypt(self, limit: int) -> memoryview:
+        """Plaintext of all complete records that OpenSSL was fed, up to `limit` bytes.
 
         What came before a broken record is given out first; OpenSSL tells the reason only once, so it is kept.
         """
-        pieces: list[bytes] = []
+        buffer = records.take_buffer()
         size = 0
         try:
             while size < limit:
-                try:
-                    piece = self._tls.recv(min(_RECORD, limit - size))
-                except SSL.WantReadError:
-                    if not self._ciphertext:
-                        break  # the rest of a record is still on its way
-                    self._feed_piece()
-                else:
-                    pieces.append(piece)
-                    size += len(piece)
+                got = records.decrypt(self._tls, buffer, size, limit)
+                if not got:
+                    self._ciphertext = b""
+                    break
+                size += got
         except SSL.ZeroReturnError:
             self._peer_closed = True
         except SSL.Error as error:
             self._failure = self._stream_error(error)
-            if not pieces:
+            if not size:
                 raise self._failure from error
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        plaintext = records.view(buffer, size)
+        self._shown = plaintext, buffer
+        return plaintext
+
+    def _take_back(self) -> None:
+        """Who kept what we showed gets an error from now on, not another connection's plaintext."""
+        if self._shown is not None:
+            plaintext, buffer = self._shown
+            self._shown = None
+            plaintext.release()
+            records.give_back(buffer)
 
     async def _feed(self) -> None:
-        data = await self.transport.receive_some(_ROOM)
-        if not data:
+        self._take_back()
+        self._ciphertext = await self.transport.receive_some(records.ROOM)
+        if not self._ciphertext:
             self._broken = True
             raise TruncatedStream(
                 f"{self._place} ended the connection without TLS's close_notify, so bytes may be missing"
             )
-        self._ciphertext = memoryview(data)
-        self._feed_piece()
-
-    def _feed_piece(self) -> None:
-        self._tls.bio_write(self._ciphertext[:_PIECE])
-        # an empty rest would still hold the whole of it in memory
-        self._ciphertext = self._ciphertext[_PIECE:] if len(self._ciphertext) > _PIECE else _NOTHING
+        records.feed(self._tls, self._ciphertext)
 
     async def _feed_handshake(self) -> None:
         try:
-            data = await self.transport.receive_some(_RECORD)
+            self._ciphertext = await self.transport.receive_some(_RECORD)
         except trio.BrokenResourceError as error:
             self._broken = True
             raise self._broken_off() from error
-        if not data:
+        if not self._ciphertext:
             self._broken = True
             raise HandshakeError(f"{self._place} closed the connection during the TLS handshake; its log says why")
-        self._tls.bio_write(data)
+        records.feed(self._tls, self._ciphertext)
 
     async def _flush(self) -> None:
         await self._begin_sending()
@@ -246,16 +256,9 @@ class TlsStream(trio.abc.HalfCloseableStream):
             self._broken = True
 
     async def _send_pending(self) -> None:
-        pieces: list[bytes] = []
-        try:
-            while True:
-                pieces.append(self._tls.bio_read(_ROOM))
-                if len(pieces[-1]) < _ROOM:
-                    break
-        except SSL.WantReadError:
-            pass  # the BIO is empty
-        if pieces:
-            await self.transport.send_all(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        with records.borrowed_buffer() as buffer:
+            while size := records.collect(self._tls, buffer):
+                await self.transport.send_all(records.view(buffer, size))
 
     def _session(self) -> Session:
         try:

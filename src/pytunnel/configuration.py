@@ -381,7 +381,8 @@ def _value(option: Option, place: str, raw: object) -> Value:
     except ValueError as error:
         expected = str(error) if str(error).startswith("expected") else "expected a number"
         shown = "its value (not shown)" if option.secret else repr(text)
-        raise ConfigurationError(f"{place}: {shown} is not possible; {expected}") from (None if option.secret else error)
+        text = f"{place}: {shown} is not possible; {expected}"
+        raise ConfigurationError(text) from (None if option.secret else error)
 
 
 def _text(options: Mapping[str, Value], name: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import h11
 import trio
 
-from pytunnel.endpoint import TcpEndpoint
+from pytunnel.endpoint import EndpointError, TcpEndpoint, parse_endpoint
 from pytunnel.transport import tcp
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.options import SocketOptions
@@ -13,6 +13,24 @@ from pytunnel.transport.sockets import SocketStream
 from pytunnel.transport.upgrade import ascii_name, named
 
 _PIECE = 4096  # bytes
+
+
+def parse_proxy(text: str) -> TcpEndpoint:
+    """The address of `http://HOST:PORT`; raises ValueError that says what is expected, and shows no password."""
+    expected = "expected http://HOST:PORT"
+    scheme, _, rest = text.partition("://")
+    authority = rest.removesuffix("/")
+    if "@" in rest:
+        raise ValueError(f"{expected} without a user and a password, which can't be used")
+    if scheme.lower() != "http" or "/" in authority:
+        raise ValueError(f"{expected}; only HTTP proxies, themselves without TLS, can be used")
+    try:
+        place = parse_endpoint(authority)
+    except EndpointError as error:
+        raise ValueError(expected) from error
+    if not isinstance(place, TcpEndpoint) or not place.host or not place.port:
+        raise ValueError(expected)
+    return place
 
 
 async def dial(endpoint: TcpEndpoint, options: SocketOptions) -> SocketStream:

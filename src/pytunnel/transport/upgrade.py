@@ -7,6 +7,7 @@ a status and a sentence, so that a person with curl or an ingress' log sees why.
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from http import HTTPStatus
@@ -29,6 +30,10 @@ _PIECE = 16 * 1024  # bytes
 _LARGEST_ANSWER = 64 * 1024  # bytes of a head, and of interim answers before it
 _LAST_WORDS = 1.0  # seconds that a refused client has to read why
 
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)  # RFC 9110, 5.6.2
+_VALUE = re.compile(r"[ -~]+", re.ASCII)
+_OURS = ("connection", "upgrade", "content-length", "transfer-encoding")
+
 _ADVICE = {
     301: "it sends clients elsewhere; name that place instead",
     302: "it sends clients elsewhere; name that place instead",
@@ -44,6 +49,21 @@ _ADVICE = {
     504: "it can't reach the node behind it",
 }
 _NO_WEB_SOCKET = "does it serve a WebSocket there, and does the proxy pass the Upgrade header on?"
+
+
+def parse_headers(text: str) -> tuple[tuple[str, str], ...]:
+    """The headers of lines NAME:VALUE; raises ValueError that says what is expected, and shows no value."""
+    return tuple(_parse_header(line) for line in text.splitlines() if line.strip())
+
+
+def _parse_header(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    name, value = name.strip(), value.strip()
+    if not colon or not _TOKEN.fullmatch(name) or not value or not _VALUE.fullmatch(value):
+        raise ValueError("expected NAME:VALUE, one header a line, in characters that HTTP can hold")
+    if name.lower() in _OURS or name.lower().startswith("sec-websocket-"):
+        raise ValueError(f"expected another header than {name}, which the WebSocket request sets itself")
+    return name, value
 
 
 def ascii_name(host: str) -> str:
@@ -94,7 +114,7 @@ def _request(endpoint: WebSocketEndpoint, headers: Headers) -> Request:
         if name.lower() == "host":
             host = value
         else:
-            more.append((name.encode("ascii"), value.encode("latin-1")))
+            more.append((name.encode("ascii"), value.encode("ascii")))
     return Request(host=host, target=endpoint.resource, extra_headers=more)
 
 
@@ -146,7 +166,7 @@ def _judge(request: Request, path: str, demanded: Headers) -> tuple[int, str] | 
         given.setdefault(name.decode("ascii").lower(), []).append(value)
     for wanted, content in demanded:
         values = given.get(wanted.lower(), [])
-        if any(hmac.compare_digest(value, content.encode("latin-1")) for value in values):
+        if any(hmac.compare_digest(value, content.encode("ascii")) for value in values):
             continue
         if wanted.lower() == "host":
             return HTTPStatus.MISDIRECTED_REQUEST, "this host name is not served here"

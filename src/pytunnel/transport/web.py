@@ -6,7 +6,7 @@ from functools import partial
 
 import trio
 
-from pytunnel.endpoint import WebSocketEndpoint
+from pytunnel.endpoint import EndpointError, WebSocketEndpoint
 from pytunnel.transport import outer, proxy, tcp
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.options import SocketOptions
@@ -35,8 +35,20 @@ class WebSocketListener(trio.abc.Listener[WebSocketStream]):
         await self._listener.aclose()
 
 
+def check_listening(endpoint: WebSocketEndpoint) -> None:
+    """Raise EndpointError for an endpoint that can be dialled only."""
+    if endpoint.secure:
+        raise EndpointError(
+            f"{endpoint} can't be listened at: the outer TLS is ended by the proxy or ingress in front of this node; "
+            "listen at ws:// behind it. Without one no WebSocket is needed: TLS itself can listen at any port, 443 too"
+        )
+    if endpoint.query:
+        raise EndpointError(f"{endpoint} can't be listened at: a WebSocket is told from others by its path alone")
+
+
 async def open_listeners(endpoint: WebSocketEndpoint, options: SocketOptions) -> list[WebSocketListener]:
-    """Listen for WebSockets at the endpoint's path; raises TransportError."""
+    """Listen for WebSockets at the endpoint's path; raises TransportError, EndpointError."""
+    check_listening(endpoint)
     listeners = await tcp.open_listeners(endpoint.server, options)
     return [WebSocketListener(listener, endpoint.path, options.web.headers) for listener in listeners]
 

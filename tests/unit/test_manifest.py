@@ -18,6 +18,7 @@ from pytunnel.sst.manifest import (
     list_schemas,
     measure,
     plan_streams,
+    runs,
     total,
 )
 
@@ -113,6 +114,20 @@ def test_no_stream_is_longer_than_the_fairest_share_and_one_file_more(files: lis
 def test_a_stream_names_a_directory_before_what_it_holds(files: list[Entry], count: int) -> None:
     for stream in plan_streams(files, count):
         assert [entry.path for entry in stream] == sorted(entry.path for entry in stream)
+
+
+@given(entries, st.integers(1, 2**41))
+def test_a_stream_travels_in_runs_of_limited_size_unless_a_file_is_larger(files: list[Entry], most: int) -> None:
+    found = runs(files, most)
+    assert [entry for run in found for entry in run] == files
+    assert all(len(run) == 1 or sum(entry.size for entry in run) <= most for run in found)
+
+
+@given(entries, st.integers(1, 2**41))
+def test_two_runs_that_would_fit_into_one_are_one(files: list[Entry], most: int) -> None:
+    found = runs(files, most)
+    for run, following in zip(found, found[1:], strict=False):
+        assert sum(entry.size for entry in run) + following[0].size > most
 
 
 @given(entries)

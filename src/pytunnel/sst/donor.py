@@ -231,10 +231,14 @@ async def _send_files(donation: _Donation, entries: list[Entry]) -> None:
         async with at_work:
             await courier.send(arguments, stdin)
 
+    async def send_stream(stream: list[Entry]) -> None:
+        arguments = rsync.schema_arguments(datadir, courier.target(donation.module))
+        for run in manifest.runs(stream):
+            await send(arguments, manifest.file_list(run))
+
     async with trio.open_nursery() as nursery:
         for stream in manifest.plan_streams(entries, streams):
-            arguments = rsync.schema_arguments(datadir, courier.target(donation.module))
-            nursery.start_soon(send, arguments, manifest.file_list(stream))
+            nursery.start_soon(send_stream, stream)
         for files in FILE_SETS:
             directory = donation.setup.layout.directory_of(files)
             nursery.start_soon(send, rsync.set_arguments(directory, files, courier.target(donation.module_of(files))))

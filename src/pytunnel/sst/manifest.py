@@ -17,6 +17,10 @@ from pathlib import Path
 FOREIGN_DIRECTORIES = (b"lost+found", b".zfs", b".snapshot", b".fseventsd", b".Trashes")
 """Top-level directories of a datadir that belong to its file system, not to the database."""
 
+RUN = 4 * 1024**3
+"""Bytes that one rsync run sends: what a run has brought to its end needs no second look after a later one was cut,
+and a run's start costs a tenth of a second."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileSet:
@@ -124,6 +128,19 @@ def plan_streams(entries: Sequence[Entry], count: int) -> list[list[Entry]]:
         streams[number].append(entry)
         heapq.heappush(loads, (load + entry.size, files + 1, number))
     return [sorted(stream, key=lambda entry: entry.path) for stream in streams if stream]
+
+
+def runs(stream: Iterable[Entry], most: int = RUN) -> list[list[Entry]]:
+    """Cut a stream into runs of at most `most` bytes, in order; a larger file is one by itself."""
+    found: list[list[Entry]] = []
+    load = 0
+    for entry in stream:
+        if not found or load + entry.size > most:
+            found.append([])
+            load = 0
+        found[-1].append(entry)
+        load += entry.size
+    return found
 
 
 def file_list(entries: Iterable[Entry]) -> bytes:

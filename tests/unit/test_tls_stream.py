@@ -329,8 +329,8 @@ async def test_an_internal_error_of_the_peer_s_is_about_our_certificate_only_bef
     await near.send_all(b"good")
     assert await far.receive_some() == b"good"
 
-    def alert(*_: object) -> int:
-        raise SSL.Error([("SSL routines", "", "tlsv1 alert internal error")])
+    def alert(*_: object) -> tuple[int, SSL.Error]:
+        return 0, SSL.Error([("SSL routines", "", "tlsv1 alert internal error")])
 
     monkeypatch.setattr(records, "decrypt", alert)
     with pytest.raises(TlsError, match="the TLS connection with the server failed: tlsv1 alert internal error"):

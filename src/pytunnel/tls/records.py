@@ -68,37 +68,49 @@ def feed(connection: SSL.Connection, ciphertext: bytes | bytearray) -> None:
     connection._into_ssl = source
 
 
-def decrypt(connection: SSL.Connection, buffer: Buffer, start: int, limit: int) -> int:
-    """One SSL_read into `buffer` from `start` up to `limit`: how many bytes came, 0 when OpenSSL wants to be fed.
+def decrypt(connection: SSL.Connection, buffer: Buffer, limit: int) -> tuple[int, SSL.Error | None]:
+    """Decrypt complete records into `buffer` until `limit` bytes are there or OpenSSL wants to be fed.
 
-    Raises SSL.ZeroReturnError after the peer's close_notify, SSL.Error for what breaks the connection.
+    Returns how many bytes came, and what ended them: SSL.ZeroReturnError is the peer's close_notify, another SSL.Error
+    broke the connection. OpenSSL tells it only once.
     """
-    size: int = lib.SSL_read(connection._ssl, buffer + start, limit - start)
-    if size > 0:
-        return size
-    if lib.SSL_get_error(connection._ssl, size) != lib.SSL_ERROR_WANT_READ:
-        connection._raise_ssl_error(connection._ssl, size)
-    return 0
+    ssl, read = connection._ssl, lib.SSL_read
+    size = 0
+    while size < limit:
+        got = read(ssl, buffer + size, limit - size)
+        if got <= 0:
+            return size, _what_ended(connection, got)
+        size += got
+    return size, None
+
+
+def _what_ended(connection: SSL.Connection, result: int) -> SSL.Error | None:
+    if lib.SSL_get_error(connection._ssl, result) == lib.SSL_ERROR_WANT_READ:
+        return None
+    try:
+        connection._raise_ssl_error(connection._ssl, result)
+    except SSL.Error as error:
+        return error
+    return None
 
 
 def encrypt(connection: SSL.Connection, plaintext: bytes | bytearray | memoryview, buffer: Buffer) -> int:
     """Encrypt up to TURN bytes into `buffer`; the size of their records. Raises SSL.Error."""
+    ssl, said = connection._ssl, connection._from_ssl
+    write, take = lib.SSL_write, lib.BIO_read
     size = 0
     with ffi.from_buffer(plaintext) as start:
-        for begin in range(0, len(start), _PIECE):
-            length = min(_PIECE, len(start) - begin)
-            written = lib.SSL_write(connection._ssl, start + begin, length)
+        rest = len(plaintext)
+        while rest:
+            length = min(_PIECE, rest)
+            written = write(ssl, start, length)
             if written != length:
-                connection._raise_ssl_error(connection._ssl, written)
-            size += _take_out(connection, buffer, size)
+                connection._raise_ssl_error(ssl, written)
+            size += take(said, buffer + size, ROOM - size)
+            start, rest = start + length, rest - length
     return size
 
 
 def collect(connection: SSL.Connection, buffer: Buffer) -> int:
     """Up to ROOM bytes of what OpenSSL wants to say, into `buffer`; how many there are."""
-    return _take_out(connection, buffer, 0)
-
-
-def _take_out(connection: SSL.Connection, buffer: Buffer, start: int) -> int:
-    size: int = lib.BIO_read(connection._from_ssl, buffer + start, ROOM - start)
-    return max(size, 0)
+    return max(lib.BIO_read(connection._from_ssl, buffer, ROOM), 0)

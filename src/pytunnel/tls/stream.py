@@ -188,20 +188,15 @@ class TlsStream(trio.abc.HalfCloseableStream):
         What came before a broken record is given out first; OpenSSL tells the reason only once, so it is kept.
         """
         buffer = records.take_buffer()
-        size = 0
-        try:
-            while size < limit:
-                got = records.decrypt(self._tls, buffer, size, limit)
-                if not got:
-                    self._ciphertext = b""
-                    break
-                size += got
-        except SSL.ZeroReturnError:
+        size, ended = records.decrypt(self._tls, buffer, limit)
+        if size < limit:
+            self._ciphertext = b""
+        if isinstance(ended, SSL.ZeroReturnError):
             self._peer_closed = True
-        except SSL.Error as error:
-            self._failure = self._stream_error(error)
+        elif ended is not None:
+            self._failure = self._stream_error(ended)
             if not size:
-                raise self._failure from error
+                raise self._failure from ended
         plaintext = records.view(buffer, size)
         self._shown = plaintext, buffer
         return plaintext

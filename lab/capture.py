@@ -36,14 +36,14 @@ class Capture:
 
 
 @contextmanager
-def capturing(host: Host, file: Path, other_than: Collection[int]) -> Iterator[Capture]:
-    """Record what passes on any interface of `host`, a namespace, while the context lasts.
+def capturing(host: Host, file: Path, other_than: Collection[int], interface: str = "any") -> Iterator[Capture]:
+    """Record what passes on an interface of `host`, a namespace, or on any of them, while the context lasts.
 
     `other_than` are the TCP ports of traffic that isn't meant: Galera's own, which carries rows in clear text
     unless it is told otherwise. Raises LabError when tcpdump does not start or lost packets: nothing is proven then.
     """
     report = file.with_suffix(".tcpdump")
-    words = [located("tcpdump"), "-i", "any", "-n", "-U", "-w", str(file), "-B", str(_BUFFER_KIB)]
+    words = [located("tcpdump"), "-i", interface, "-n", "-U", "-w", str(file), "-B", str(_BUFFER_KIB)]
     meant = " and ".join(f"not port {port}" for port in other_than)
     if os.geteuid() == 0:
         words += ["-Z", "root"]  # another user couldn't write the file

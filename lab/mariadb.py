@@ -64,7 +64,7 @@ class NodeSettings:
     `bind_address` None means the host's name; `ports` None Galera's own where the host has addresses of its own,
     free ones elsewhere; `receive_address` None that the server finds it out itself where the port is the usual one.
     `server` are further options of [mysqld], `sst` those of [sst], `groups` those of further groups. `{node}` in a
-    value stands for the node's own directory.
+    value stands for the node's own directory. `environment` is what its server has besides the usual.
     """
 
     host: Host
@@ -75,6 +75,7 @@ class NodeSettings:
     server: Options = field(default_factory=dict)
     groups: Mapping[str, Options] = field(default_factory=dict)
     group_suffix: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class Node:
@@ -232,7 +233,12 @@ class Node:
                 stdout=log,
                 stderr=log,
                 cwd=self.directory,
-                env={"PATH": f"{self.programs}:{self.site.path}", "TMPDIR": str(self.tmpdir), "LC_ALL": "C.UTF-8"},
+                env={
+                    "PATH": f"{self.programs}:{self.site.path}",
+                    "TMPDIR": str(self.tmpdir),
+                    "LC_ALL": "C.UTF-8",
+                    **self._settings.environment,
+                },
                 # Ctrl-C is for us: we then stop the servers in order.
                 start_new_session=True,
             )

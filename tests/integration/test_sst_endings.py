@@ -265,7 +265,9 @@ def test_a_file_that_the_joiner_can_not_take_ends_the_transfer(joiner: PlayedSer
 
 
 @pytest.mark.parametrize("kind", ["directory", "pipe", "garbage"])
-def test_a_state_file_that_is_none_ends_the_joiner_and_goes_with_it(joiner: PlayedServer, kind: str) -> None:
+def test_a_state_file_that_is_none_ends_the_joiner_and_goes_with_it(
+    joiner: PlayedServer, donor: PlayedServer, kind: str
+) -> None:
     receiving = joiner.start_joiner()
     ready = receiving.ready()
     state = joiner.datadir / "rsync_tunnel_sst_complete"
@@ -275,9 +277,9 @@ def test_a_state_file_that_is_none_ends_the_joiner_and_goes_with_it(joiner: Play
         os.mkfifo(state)
     else:
         state.write_bytes(b"\xff" * 9000)
-    with socket.create_connection(("127.0.0.1", ready.port), LIMIT) as stranger:
-        stranger.sendall(b"a connection that ends makes the joiner look")
+    sending = donor.start_donor(ready)  # a connection of it that ends makes the joiner look
     assert_ended(receiving, "rsync_tunnel_sst_complete, which the donor sent, is n", 255)
+    sending.process.kill()
 
 
 def test_garbage_on_the_port_disturbs_nothing(joiner: PlayedServer, donor: PlayedServer) -> None:

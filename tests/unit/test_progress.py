@@ -8,7 +8,7 @@ import trio.testing
 
 from pytunnel.relay import Traffic
 from pytunnel.sst.manifest import Amount
-from pytunnel.sst.plan import format_plan, parse_plan
+from pytunnel.sst.plan import format_failure, format_plan, parse_failure, parse_plan
 from pytunnel.sst.progress import Progress, describe, report, size
 from pytunnel.tunnel import Connection
 
@@ -81,3 +81,24 @@ def test_a_plan_is_understood_as_it_was_written() -> None:
 )
 def test_a_plan_that_makes_no_sense_is_no_plan(text: str) -> None:
     assert parse_plan(text) is None
+
+
+def test_a_failure_is_understood_as_it_was_written() -> None:
+    assert parse_failure(format_failure("disk full")) == "disk full"
+
+
+def test_what_could_forge_a_line_of_the_log_travels_escaped() -> None:
+    assert parse_failure(format_failure("a\nb \x1b[31m ü")) == "a\\nb \\x1b[31m \\xfc"
+
+
+def test_a_long_reason_is_cut_so_that_the_note_stays_small() -> None:
+    assert len(parse_failure(format_failure("x" * 9000)) or "") == 1000
+
+
+def test_a_joiner_that_knows_only_plans_takes_a_failure_for_no_plan() -> None:
+    assert parse_plan(format_failure("bytes 1 files 2")) is None
+
+
+@pytest.mark.parametrize("text", ["", "bytes 1\nfiles 1\n", "failed a\nfailed b\n", "failed \x1b[31m\n"])
+def test_what_is_no_failure_is_none(text: str) -> None:
+    assert parse_failure(text) is None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,13 +13,14 @@ from pathlib import Path
 import trio
 
 from pytunnel.endpoint import TcpEndpoint
+from pytunnel.errors import PytunnelError
 from pytunnel.sst import binlog, manifest, patience, rsync, server, workplace
 from pytunnel.sst.donation import Courier
-from pytunnel.sst.errors import ExitCode, SstError
+from pytunnel.sst.errors import ExitCode, SstError, known
 from pytunnel.sst.filewatch import wait_for
 from pytunnel.sst.manifest import FILE_SETS, Amount, Entry, FileSet
 from pytunnel.sst.peers import expected_joiner
-from pytunnel.sst.plan import PLAN_FILE, format_plan
+from pytunnel.sst.plan import PLAN_FILE, format_failure, format_plan
 from pytunnel.sst.progress import Progress, report
 from pytunnel.sst.setup import Setup
 from pytunnel.sst.state import Position, State, format_state, parse_position
@@ -29,6 +32,8 @@ log = logging.getLogger(__name__)
 
 _FLUSHED = "tables_flushed"
 _FLUSH_FAILED = "sst_error"
+_LAST_WORDS = 3.0  # seconds that telling the joiner of a failure may take
+
 
 @dataclass(frozen=True, slots=True)
 class _Donation:
@@ -77,16 +82,39 @@ async def donate(setup: Setup) -> None:
                     exit_code=ExitCode.PROTOCOL,
                 )
             donation = _Donation(setup, courier, modules, private, progress)
-            await _check_before_flush(donation)
-            if request.bypass:
-                await _bypass(donation)
-                return
-            try:
-                await _full(donation)
-            finally:
-                # The server writes this file twice within a millisecond, the second time after we took it.
-                (request.datadir / _FLUSHED).unlink(missing_ok=True)
-                (request.datadir / binlog.ARCHIVE).unlink(missing_ok=True)
+            async with _failure_told(donation):
+                await _check_before_flush(donation)
+                if request.bypass:
+                    await _bypass(donation)
+                    return
+                try:
+                    await _full(donation)
+                finally:
+                    # The server writes this file twice within a millisecond, the second time after we took it.
+                    (request.datadir / _FLUSHED).unlink(missing_ok=True)
+                    (request.datadir / binlog.ARCHIVE).unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def _failure_told(donation: _Donation) -> AsyncIterator[None]:
+    """Tell a joiner of ours why it gets nothing more: otherwise it would only see that nothing comes."""
+    try:
+        yield
+    except BaseException as error:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _LAST_WORDS):
+            await _tell_of_failure(donation, error)
+        raise
+
+
+async def _tell_of_failure(donation: _Donation, error: BaseException) -> None:
+    if donation.plan_module not in donation.modules:
+        return
+    reasons = [str(each) for each in known(error, PytunnelError)]
+    reasons += [f"{each.filename or 'the system'}: {each.strerror}" for each in known(error, OSError)]
+    reason = reasons[0] if reasons else "it was told to end, or its server has gone"
+    with suppress(SstError):  # a joiner that can't be reached any more
+        note = workplace.write_private(donation.private / PLAN_FILE, format_failure(reason))
+        await donation.courier.tell(note, donation.plan_module)
 
 
 async def _check_before_flush(donation: _Donation) -> None:
@@ -112,10 +140,11 @@ async def _check_before_flush(donation: _Donation) -> None:
 
 async def _make_courier(setup: Setup, progress: Progress) -> Courier:
     address = setup.request.address
-    target = TcpEndpoint(address.host, address.port)
+    joiner = TcpEndpoint(address.host, address.port)
+    target = setup.settings.route.to(address)
     limits = Limits(idle=patience.IDLE_LIMIT)
     expected = await expected_joiner(address.host, setup.settings, setup.credentials)
-    client = make_client(target, setup.settings.tls, setup.context, expected, limits.handshake)
+    client = make_client(joiner, setup.settings.tls, setup.context, expected, limits.handshake)
     log.info("sending to %s, where %s is expected", target, expected if setup.settings.tls.verify else "anyone")
 
     async def dial() -> Stream:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import IntEnum
+from typing import TypeVar
 
 from pytunnel.errors import PytunnelError
+
+_Kind = TypeVar("_Kind", bound=BaseException)
 
 
 class ExitCode(IntEnum):
@@ -25,3 +29,12 @@ class SstError(PytunnelError):
     def __init__(self, message: str, *, exit_code: int = ExitCode.OTHER) -> None:
         super().__init__(message)
         self.exit_code = int(exit_code)
+
+
+def known(error: BaseException, kind: type[_Kind]) -> Iterator[_Kind]:
+    """Every error of a kind in a tree of exception groups, which nurseries raise; the first one ended the rest."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from known(each, kind)
+    elif isinstance(error, kind):
+        yield error

@@ -8,33 +8,35 @@ from __future__ import annotations
 
 import hmac
 import logging
+import math
 import os
 import secrets
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import trio
 
 from pytunnel.endpoint import TcpEndpoint
 from pytunnel.sst import binlog, patience, rsync, server, workplace
-from pytunnel.sst.address import format_ready
+from pytunnel.sst.address import Address, format_ready
 from pytunnel.sst.errors import ExitCode, SstError
-from pytunnel.sst.manifest import FILE_SETS, Amount
+from pytunnel.sst.manifest import FILE_SETS
 from pytunnel.sst.peers import check_own_name, expected_donor
-from pytunnel.sst.plan import PLAN_FILE, parse_plan
+from pytunnel.sst.plan import PLAN_FILE, parse_failure, parse_plan
 from pytunnel.sst.progress import Progress, report
 from pytunnel.sst.received import open_received, read_note, remove
 from pytunnel.sst.setup import Setup
 from pytunnel.sst.state import State, parse_state
 from pytunnel.transport import places, process
 from pytunnel.transport.errors import TransportError
+from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.places import Listener, Stream
-from pytunnel.transport.sockets import SocketListener
 from pytunnel.tunnel import Connection, Limits, TlsServer, Tunnel
 
 log = logging.getLogger(__name__)
 
+_DRAIN_LIMIT = 5.0  # seconds; what is open when the state file has come is the rest of a connection that was cut
 _COMPLAINTS = ("rsync:", "rsync error:", "ERROR", "failed", "denied", "mismatch")  # in lines of rsync's log
 
 
@@ -49,6 +51,9 @@ class _Reception:
     tunnel: Tunnel | None = None
     last_failure: str | None = None
     last_complaint: str | None = None
+    given_up: str | None = None
+    present: set[Connection] = field(default_factory=set)
+    news: trio.Event = field(default_factory=trio.Event)
 
     @property
     def state_file(self) -> Path:
@@ -58,19 +63,36 @@ class _Reception:
         """Follow each connection; when one has ended, look what it brought."""
         if connection.session is not None:
             self.progress.observe(connection)
-        if not connection.ended:
-            return
+            self.present.add(connection)
+        if connection.ended:
+            self.present.discard(connection)
+            self._take_what_came(connection)
+        self.news.set()
+        self.news = trio.Event()
+
+    def _take_what_came(self, connection: Connection) -> None:
         if connection.failure is not None:
             if connection.session is not None or connection.refused:  # a stranger's failure explains nothing
                 self.last_failure = connection.failure
             if not connection.hushed:
                 log.warning("%s", connection.failure)
-        if self.progress.total is None and (plan := _read_plan(self.private / PLAN_FILE / PLAN_FILE)) is not None:
+        note = _read_note(self.private / PLAN_FILE / PLAN_FILE)
+        self.given_up = parse_failure(note)
+        if self.progress.total is None and (plan := parse_plan(note)) is not None:
             self.progress.total = plan
             name = connection.session.peer_name if connection.session is not None else "no certificate"
             log.info("%s with %s sends %d files, %d bytes", connection.source, name, plan.files, plan.bytes)
-        if self.tunnel is not None and self.state_file.exists():
+        # A donor whose connection was cut may not know that the state file has arrived, and come again.
+        if self.tunnel is not None and connection.failure is None and self.state_file.exists():
             self.tunnel.drain()
+
+    def patience(self) -> float:
+        """Seconds that nothing need happen."""
+        if self.present:
+            return math.inf
+        if self.state_file.exists():
+            return patience.SETTLE_LIMIT
+        return math.inf if self.progress.total is None else patience.ABSENCE_LIMIT
 
 
 async def join(setup: Setup) -> None:
@@ -113,17 +135,17 @@ async def _receive(reception: _Reception) -> State:
     reception.tunnel = Tunnel(
         lambda: _start_rsync(config, writing),
         "rsync",
-        Limits(idle=patience.IDLE_LIMIT),
+        Limits(idle=patience.IDLE_LIMIT, drain=_DRAIN_LIMIT),
         server=TlsServer(setup.context, expected_donor(setup.settings, setup.credentials), Limits().handshake),
         sockets=setup.settings.sockets,
         observe=reception.observe,
     )
-    port = next(port for _, port in _bound(listeners))
-    announced = replace(setup.request.address, port=port, module=setup.method.module)
+    announced = replace(setup.request.address, port=_announced_port(setup, listeners), module=setup.method.module)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(report, reception.progress)
             nursery.start_soon(_log_rsync, reading, reception)
+            nursery.start_soon(_watch_donor, reception, reception.tunnel)
             server.say(format_ready(announced, reception.secret))
             await reception.tunnel.serve(listeners)
             nursery.cancel_scope.cancel()
@@ -136,27 +158,54 @@ async def _receive(reception: _Reception) -> State:
     return state
 
 
+async def _watch_donor(reception: _Reception, tunnel: Tunnel) -> None:
+    """Raise SstError when the donor gives up, or is not heard of for too long once it has begun."""
+    while True:
+        with trio.move_on_after(reception.patience()):
+            await reception.news.wait()
+            if reception.given_up is not None:
+                raise SstError(f"the donor gave up: {reception.given_up}", exit_code=ExitCode.BROKEN_OFF)
+            continue
+        if reception.state_file.exists():
+            tunnel.drain()
+            return
+        raise SstError(
+            f"the donor has had no connection for {patience.ABSENCE_LIMIT:g} s and did not say why; its log may tell",
+            exit_code=ExitCode.BROKEN_OFF,
+        )
+
+
 async def _listen(setup: Setup) -> list[Listener]:
-    """Listen at the announced address where it is this host's, else (behind NAT) at all of them."""
+    """Listen at the announced address where it is this host's, else (behind NAT) at all of them; or for WebSockets."""
     address = setup.request.address
-    sockets = setup.settings.sockets
+    sockets, web_socket = setup.settings.sockets, setup.settings.route.listen
+    if web_socket is not None:
+        listeners = await places.open_listeners(web_socket, sockets)
+    else:
+        listeners = await _listen_at(address, sockets)
+    names = ", ".join(map(str, _bound(listeners)))
+    way = "" if web_socket is None else f", in WebSockets ({web_socket.path}),"
+    log.info("listening at %s%s for a donor that %s", names, way, _demanded(setup))
+    return list(listeners)
+
+
+async def _listen_at(address: Address, sockets: SocketOptions) -> Sequence[Listener]:
     try:
-        listeners = await places.open_listeners(TcpEndpoint(address.host, address.port), sockets)
+        return await places.open_listeners(TcpEndpoint(address.host, address.port), sockets)
     except TransportError as error:
         if error.port_taken:
             raise
         log.info("%s; listening on all addresses instead", error)
-        listeners = await places.open_listeners(TcpEndpoint("", address.port), sockets)
-    names = ", ".join(str(TcpEndpoint(host, port)) for host, port in _bound(listeners))
-    log.info("listening at %s for a donor that %s", names, _demanded(setup))
-    return list(listeners)
+        return await places.open_listeners(TcpEndpoint("", address.port), sockets)
 
 
-def _bound(listeners: Sequence[Listener]) -> Iterator[tuple[str, int]]:
-    for listener in listeners:
-        if isinstance(listener, SocketListener):
-            host, port, *_ = listener.socket.getsockname()
-            yield str(host), int(port)
+def _announced_port(setup: Setup, listeners: Sequence[Listener]) -> int:
+    """The port of the ready line; that of WebSockets is for the proxy in front of them, and no donor's."""
+    return setup.request.address.port if setup.settings.route.listen is not None else _bound(listeners)[0].port
+
+
+def _bound(listeners: Sequence[Listener]) -> list[TcpEndpoint]:
+    return [place for place in map(places.bound_at, listeners) if place is not None]
 
 
 def _demanded(setup: Setup) -> str:
@@ -214,15 +263,15 @@ async def _log_rsync(descriptor: int, reception: _Reception) -> None:
                     reception.last_complaint = text
 
 
-def _read_plan(path: Path) -> Amount | None:
-    """What the donor announced; an old one announces nothing. It is for the log, and ends no transfer."""
+def _read_note(path: Path) -> str:
+    """What the donor announced or gave up for; an old one says nothing. A note that is none ends no transfer."""
     if not os.path.lexists(path):
-        return None
+        return ""
     try:
-        return parse_plan(read_note(path))
+        return read_note(path)
     except SstError as error:
         log.warning("%s", error)
-        return None
+        return ""
 
 
 def _check_secret(state: State, reception: _Reception) -> None:

@@ -15,6 +15,12 @@ from pytunnel.transport.errors import TransportError
 IDLE_LIMIT = 90.0
 """Seconds without a byte either way, then a connection counts as cut; longer than rsync's own limit."""
 
+ABSENCE_LIMIT = 180.0
+"""Seconds without any connection, then a joiner takes its donor for gone; longer than a donor goes on trying."""
+
+SETTLE_LIMIT = 20.0
+"""Seconds without any connection, then a joiner whose last connection was cut right after the state file takes it."""
+
 _WAITS = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds before each next try; the last one for all that follow
 _PROGRESS = 16 * 1024 * 1024  # bytes: more than buffers on the way can hold, so some of it has arrived
 

@@ -11,24 +11,21 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import trio
 
 from pytunnel import __version__, logs
 from pytunnel.errors import PytunnelError
 from pytunnel.sst import server
-from pytunnel.sst.errors import ExitCode, SstError
+from pytunnel.sst.errors import ExitCode, SstError, known
 from pytunnel.sst.log import ServerFormatter
 from pytunnel.sst.method import Method, method_of
 from pytunnel.sst.request import Request, Role, parse_request
 from pytunnel.transport.errors import TransportError
 
 log = logging.getLogger(__name__)
-
-_Kind = TypeVar("_Kind", bound=BaseException)
 
 _HELP = """\
 usage: wsrep_sst_{method} --role joiner|donor --address HOST[:PORT][/MODULE] --datadir DIR [OPTION VALUE]...
@@ -99,11 +96,11 @@ async def _fail_on(signals: AsyncIterator[int]) -> None:
 
 def _report(error: Exception) -> int:
     """Write the failure and what led to it as one line, and give its exit code."""
-    known = list(_known(error, PytunnelError))
-    if not known:
+    reasons = list(known(error, PytunnelError))
+    if not reasons:
         return _report_unforeseen(error)
-    log.error("%s", "; before that: ".join(dict.fromkeys(map(str, known))))
-    first = known[0]
+    log.error("%s", "; before that: ".join(dict.fromkeys(map(str, reasons))))
+    first = reasons[0]
     if isinstance(first, TransportError) and first.port_taken:
         return int(ExitCode.PORT_TAKEN)
     return first.exit_code if first.exit_code > 1 else int(ExitCode.BROKEN_OFF)
@@ -111,21 +108,12 @@ def _report(error: Exception) -> int:
 
 def _report_unforeseen(error: Exception) -> int:
     """What the system refused is named with its file; anything else is a fault of ours, told with its place."""
-    refused = next(_known(error, OSError), None)
+    refused = next(known(error, OSError), None)
     if refused is not None:
         log.error("the transfer failed: %s: %s", refused.filename or "the system refused", refused.strerror)
         return int(ExitCode.MISSING if isinstance(refused, FileNotFoundError) else ExitCode.OTHER)
-    first = next(_known(error, Exception), error)
+    first = next(known(error, Exception), error)
     place = traceback.extract_tb(first.__traceback__)[-1]
     text = "a fault of pytunnel's own; please report it: %s: %s (%s:%s)"
     log.error(text, type(first).__name__, first, place.filename, place.lineno)
     return int(ExitCode.OTHER)
-
-
-def _known(error: BaseException, kind: type[_Kind]) -> Iterator[_Kind]:
-    """Every error of a kind in a tree of exception groups, which nurseries raise; the first one ended the rest."""
-    if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
-            yield from _known(each, kind)
-    elif isinstance(error, kind):
-        yield error

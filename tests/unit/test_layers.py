@@ -35,7 +35,16 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "tunnel": ("pytunnel.tunnel", "pytunnel.http_connect", "pytunnel.accepting", "pytunnel.ration", "pytunnel.relay"),
     "security": ("pytunnel.tls.*", "pytunnel.sockopt", "pytunnel.socat"),
     "transport": ("pytunnel.transport.*", "pytunnel.endpoint"),
-    "ground": ("pytunnel", "pytunnel.descriptors", "pytunnel.errors", "pytunnel.heap", "pytunnel.logs"),
+    "ground": (
+        "pytunnel",
+        "pytunnel.descriptors",
+        "pytunnel.errors",
+        "pytunnel.heap",
+        "pytunnel.inotify",
+        "pytunnel.logs",
+        "pytunnel.pathwatch",
+        "pytunnel.systemd",
+    ),
 }
 DEPTH = {place: depth for depth, places in enumerate(LAYERS.values()) for place in places}
 

@@ -82,6 +82,11 @@ class TunnelPlan:
     origin: str = ""
 
     @property
+    def mode(self) -> str:
+        """The word for what it does: listen or connect."""
+        return "listen" if self.side is Side.SERVER else "connect"
+
+    @property
     def accepting(self) -> SocketOptions:
         """Socket options where connections are accepted."""
         return self.sockets if self.side is Side.SERVER else _of_plain_side(self.sockets)

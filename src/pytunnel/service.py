@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,35 +12,57 @@ from functools import partial
 import trio
 from OpenSSL import SSL
 
-from pytunnel import descriptors, logs
+from pytunnel import __version__, descriptors, logs
 from pytunnel.configuration import ConfigurationError, TunnelPlan
-from pytunnel.endpoint import Endpoint, StdioEndpoint, TcpEndpoint, WebSocketEndpoint
+from pytunnel.endpoint import Endpoint, ExecEndpoint, StdioEndpoint, TcpEndpoint, WebSocketEndpoint
 from pytunnel.heap import keep_freed_memory
 from pytunnel.http_connect import AllowedTargets, HttpGateway
 from pytunnel.service_plan import ServicePlan, about
+from pytunnel.status.counters import TunnelCounters, describe_certificates
+from pytunnel.status.listening import open_status
+from pytunnel.status.snapshot import DRAINING, ENDED, LISTENING, Snapshot, TunnelState
 from pytunnel.tls.context import Side, make_context
 from pytunnel.tls.credentials import Credentials, describe_subject, expiry_date, load_credentials
 from pytunnel.tls.identity import ExpectedPeer, parse_address
 from pytunnel.transport import places
 from pytunnel.transport.places import Listener
-from pytunnel.tunnel import Dial, Gateway, TlsClient, TlsServer, Tunnel, expected_at, log_end, make_client
+from pytunnel.tunnel import Connection, Dial, Gateway, TlsClient, TlsServer, Tunnel, expected_at, log_end, make_client
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
 class Service:
-    """One tunnel of this process: as it was planned, what was read for it, and where it listens."""
+    """One tunnel of this process: as it was planned, what was read for it, where it listens, what it has done.
+
+    `addresses` are those of the listeners that have one, port 0 replaced by the port that the system chose.
+    """
 
     plan: TunnelPlan
     credentials: Credentials
     tunnel: Tunnel
+    counters: TunnelCounters
     listeners: Sequence[Listener] = ()
+    addresses: Sequence[str] = ()
+    ended: bool = False
 
     async def serve(self) -> None:
         """Carry connections until the tunnel is drained; closes the listeners."""
         with logs.naming(self.plan.name):
             await self.tunnel.serve(self.listeners)
+        self.ended = True
+
+    def state(self) -> TunnelState:
+        """How the tunnel is now; of a program only its name is told, for its arguments may hold a password."""
+        described = TunnelState(
+            name=self.plan.name or self.plan.mode,
+            mode=self.plan.mode,
+            source=", ".join(self.addresses) or _shown(self.plan.source),
+            target=_shown(self.plan.target),
+            state=ENDED if self.ended else DRAINING if self.tunnel.draining else LISTENING,
+            certificates=describe_certificates(self.credentials),
+        )
+        return self.counters.state(described, self.tunnel)
 
     @property
     def failed(self) -> bool:
@@ -57,9 +80,11 @@ async def run(plan: ServicePlan) -> int:
     descriptors.raise_limit()
     services = [await _prepare(each) for each in plan.tunnels]
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        await _listen(services)
+        status = await _listen(plan, services)
         async with trio.open_nursery() as everything:
             everything.start_soon(_drain_on, signals, services, everything.cancel_scope)
+            if status:
+                everything.start_soon(_tell, status, services)
             async with trio.open_nursery() as tunnels:
                 for service in services:
                     tunnels.start_soon(service.serve)
@@ -73,26 +98,49 @@ async def _prepare(plan: TunnelPlan) -> Service:
     with about(plan.origin):
         credentials = load_credentials(plan.tls)
         context = make_context(plan.tls, credentials)
-        return Service(plan, credentials, await _make_tunnel(plan, context))
+        counters = TunnelCounters()
+        return Service(plan, credentials, await _make_tunnel(plan, context, counters), counters)
 
 
-async def _listen(services: Sequence[Service]) -> None:
-    """Open all listeners, or none: where one can't be had, those before it are closed."""
+async def _listen(plan: ServicePlan, services: Sequence[Service]) -> Sequence[Listener]:
+    """Open all listeners, or none: where one can't be had, those before it are closed. Returns those of the status."""
+    status: Sequence[Listener] = ()
     try:
+        if plan.status is not None:
+            status = await open_status(plan.status)
         for service in services:
             with about(service.plan.origin):
                 service.listeners = await places.open_listeners(service.plan.source, service.plan.accepting)
+                service.addresses = [
+                    str(place) for place in map(places.bound_at, service.listeners) if place is not None
+                ]
     except BaseException:
         with trio.CancelScope(shield=True):
-            for listener in [listener for service in services for listener in service.listeners]:
+            for listener in [*status, *(listener for service in services for listener in service.listeners)]:
                 await listener.aclose()
         raise
     for service in services:
         with logs.naming(service.plan.name):
             _log_set_up(service)
+    return status
 
 
-async def _make_tunnel(plan: TunnelPlan, context: SSL.Context) -> Tunnel:
+async def _tell(listeners: Sequence[Listener], services: Sequence[Service]) -> None:
+    """Answer whoever asks how the tunnels are, until cancelled."""
+    from pytunnel.status import server  # takes a tenth of a second, which a process without status saves
+
+    began = time.time()
+
+    async def take() -> Snapshot:
+        return Snapshot(__version__, time.time(), began, tuple(service.state() for service in services))
+
+    async with trio.open_nursery() as nursery:
+        for service in services:
+            nursery.start_soon(service.counters.keep_rates)
+        nursery.start_soon(server.serve, listeners, take)
+
+
+async def _make_tunnel(plan: TunnelPlan, context: SSL.Context, counters: TunnelCounters) -> Tunnel:
     client, server = None, None
     if plan.side is Side.SERVER:
         server = TlsServer(context, ExpectedPeer(plan.tls.peer_names), plan.limits.handshake)
@@ -105,9 +153,14 @@ async def _make_tunnel(plan: TunnelPlan, context: SSL.Context) -> Tunnel:
         server=server,
         client=client,
         sockets=plan.sockets,
-        observe=partial(log_end, failure_level=logging.ERROR if plan.source_is_one_connection else logging.WARNING),
+        observe=partial(_observe, plan, counters),
         once=isinstance(plan.target, StdioEndpoint),
     )
+
+
+def _observe(plan: TunnelPlan, counters: TunnelCounters, connection: Connection) -> None:
+    counters.observe(connection)
+    log_end(connection, failure_level=logging.ERROR if plan.source_is_one_connection else logging.WARNING)
 
 
 def _destination(plan: TunnelPlan, context: SSL.Context) -> Dial | Gateway:
@@ -156,13 +209,13 @@ def _log_set_up(service: Service) -> None:
     if not plan.tls.verify:
         log.warning("peers are NOT verified (--no-verify or verify=0): anyone on the path can read and change the data")
     if isinstance(plan.target, AllowedTargets):
-        for address in filter(_is_open, _addresses(service.listeners)):
+        for address in filter(_is_open, service.addresses):
             log.warning("%s can be reached from other hosts: whoever is there can use our certificate", address)
     tls_in = plan.side is Side.SERVER
     log.info(
         "accepting %s at %s, carrying it %s to %s",
         _accepted(plan),
-        ", ".join(_addresses(service.listeners)) or plan.source,
+        ", ".join(service.addresses) or plan.source,
         "in plain" if tls_in else "inside TLS",
         plan.target,
     )
@@ -194,11 +247,10 @@ def _expected(plan: TunnelPlan) -> str:
     return str(ExpectedPeer(plan.tls.peer_names))
 
 
+def _shown(place: Endpoint | AllowedTargets) -> str:
+    return f"exec:{place.argv[0]}" if isinstance(place, ExecEndpoint) else str(place)
+
+
 def _is_open(address: str) -> bool:
     host = parse_address(address.rpartition(":")[0])
     return host is not None and not host.is_loopback
-
-
-def _addresses(listeners: Sequence[Listener]) -> list[str]:
-    """The addresses that are really bound, port 0 replaced by the port that the system chose."""
-    return [str(place) for place in map(places.bound_at, listeners) if place is not None]

@@ -82,6 +82,10 @@ class Gateway(abc.ABC):
         Raises PytunnelError, with nothing left open but `accepted`.
         """
 
+    @abc.abstractmethod
+    def renew(self, context: SSL.Context) -> None:
+        """Secure what is dialled from now on with this context."""
+
 
 @dataclass(frozen=True, slots=True)
 class TlsServer:
@@ -179,8 +183,9 @@ class Tunnel:
     names the dialled place in logs. `observe` is called when a connection has its session, and again when it has ended.
     `once`: what is dialled serves one connection only; the first that needs it has it, and no other is accepted.
 
-    `open` counts the connections of the moment, `completed` those that ended well, `turned_away` those that were
-    refused before anything else, by one word of why. `draining` is whether it was told to end.
+    `target` names where it leads, `open` counts the connections of the moment, `completed` those that ended well,
+    `turned_away` those that were refused before anything else, by one word of why. `draining` is whether it was told
+    to end.
     """
 
     def __init__(
@@ -196,7 +201,7 @@ class Tunnel:
         once: bool = False,
     ) -> None:
         self._dial = dial
-        self._target = target
+        self.target = target
         self._limits = limits
         self._server = server
         self._client = client
@@ -256,6 +261,15 @@ class Tunnel:
         if remaining:
             log.info("draining: open connections (%d) have %g s to end", remaining, self._limits.drain)
 
+    def renew(self, context: SSL.Context) -> None:
+        """Secure connections that come from now on with this context; the open ones keep what they have."""
+        if self._server is not None:
+            self._server = replace(self._server, context=context)
+        if self._client is not None:
+            self._client = replace(self._client, context=context)
+        if isinstance(self._dial, Gateway):
+            self._dial.renew(context)
+
     async def _admit(self, accepted: Stream) -> None:
         """One accepted connection, from its first byte to its last; no failure of it leaves this function."""
         source = places.peer_of(accepted)
@@ -267,7 +281,7 @@ class Tunnel:
             places.adjust(accepted, self._sockets)
             self.open += 1
             try:
-                await self.carry(accepted, Connection(source, self._target, Traffic()))
+                await self.carry(accepted, Connection(source, self.target, Traffic()))
             finally:
                 self.open -= 1
 
@@ -336,7 +350,7 @@ class Tunnel:
             return await self._dial.reach(accepted, connection)
         far = await self._dial()
         if self._client is not None:
-            far, connection.session = await self._client.secure(far, self._target)
+            far, connection.session = await self._client.secure(far, self.target)
         return far
 
     async def _secure_accepted(self, server: TlsServer, accepted: Stream, connection: Connection) -> TlsStream:
@@ -366,7 +380,7 @@ class Tunnel:
 
     def _take(self) -> None:
         if self._taken:
-            raise ConnectionFailed(f"{self._target} serves one connection, and another one has it")
+            raise ConnectionFailed(f"{self.target} serves one connection, and another one has it")
         self._taken = True
         self._accepting.cancel()
 

@@ -63,11 +63,14 @@ def test_names_of_a_later_version_are_passed_over() -> None:
     assert from_json(to_json(SNAPSHOT) | {"later": 1}) == SNAPSHOT
 
 
+WRONG: tuple[object, ...] = (None, [1], [{}])
+
+
 @pytest.mark.parametrize(
     "document",
     [
         *(None, [], {}, "x"),
-        *(to_json(SNAPSHOT) | {"tunnels": tunnels} for tunnels in (None, [1], [{}])),
+        *(to_json(SNAPSHOT) | {"tunnels": wrong} for wrong in WRONG),
         *(
             to_json(SNAPSHOT) | {"taken": "now"},
             to_json(SNAPSHOT) | {"version": 1},

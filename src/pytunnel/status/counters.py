@@ -107,7 +107,10 @@ class TunnelCounters:
             handshakes=Handshakes(tuple(self._handshakes), self._handshake_seconds),
             reloads=self.reloads,
             reloads_failed=self.reloads_failed,
-            connections=most_active(self._connection(each, now, past) for each in self._secured),
+            connections=most_active(
+                replace(each, target=described.target) if each.target == tunnel.target else each
+                for each in (self._connection(each, now, past) for each in self._secured)
+            ),
         )
 
     def _mark(self) -> _Mark:

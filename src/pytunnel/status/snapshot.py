@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
-LISTENING, DRAINING = "listening", "draining"
+LISTENING, DRAINING, ENDED = "listening", "draining", "ended"
 
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the classes in which handshakes are counted, in seconds; one more class is for all above."""

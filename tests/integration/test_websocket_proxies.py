@@ -20,9 +20,10 @@ from tests.support.ends import NODE1, NODE2, Ends
 from tests.support.plain import dial, digest, digest_after_end, echo, read_all, serving, some_data, talk
 from tests.support.programs import needs
 from tests.support.sst import free_port
-from tests.support.tunnels import Program, tunnel
+from tests.support.tunnels import LIMIT, Program, tunnel
 from tests.support.webproxies import EDGES, HOST, Edge, edge, forward_proxy
 
+_IDLE = 65  # seconds
 PATH = f"/sst/{NODE2}"
 TOKEN = "Bearer hunter2"  # noqa: S105 - what must not be seen
 
@@ -129,7 +130,12 @@ def test_much_goes_both_ways_at_once_in_many_connections(ends: Ends, web: Web, p
 @needs("nginx", "haproxy")
 def test_idle_connections_outlive_the_usual_time_outs_of_proxies(ends: Ends, web: Web) -> None:
     """nginx ends an idle one after 60 s, haproxy after 50: there is no other way to see than to wait so long."""
-    with serving(echo) as port, ExitStack() as clients:
+
+    def patient_echo(connection: socket.socket) -> None:
+        connection.settimeout(_IDLE + LIMIT)
+        echo(connection)
+
+    with serving(patient_echo) as port, ExitStack() as clients:
         node = listening(ends, f"127.0.0.1:{port}")
         opened = []
         for program in ("nginx", "haproxy"):
@@ -137,7 +143,7 @@ def test_idle_connections_outlive_the_usual_time_outs_of_proxies(ends: Ends, web
             opened.append(clients.enter_context(dial(entrance)))
             opened[-1].sendall(b"before")
             assert opened[-1].recv(100) == b"before"
-        time.sleep(65)
+        time.sleep(_IDLE)
         for client in opened:
             client.sendall(b"after")
             assert client.recv(100) == b"after"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pytunnel.endpoint import TcpEndpoint
 from pytunnel.sst.address import Address
 from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.method import SECURE_RSYNC
@@ -14,6 +15,7 @@ from pytunnel.sst.request import Request, Role
 from pytunnel.sst.settings import SstSettings, read_settings, refused_values
 from pytunnel.sst.setup import files_of
 from pytunnel.sst.tlsfiles import NameRule, TlsFiles, choose_files, secure_rsync_files
+from pytunnel.transport.options import WebSocketOptions
 
 NONE = OptionGroup()
 
@@ -241,3 +243,57 @@ def test_an_auth_that_is_no_directory_is_not_shown() -> None:
         files_of(request, SECURE_RSYNC, NONE, NONE)
     assert "password" not in str(caught.value)
     assert "server.pem" in str(caught.value)
+
+
+# The way between the nodes.
+
+
+def test_the_way_is_tcp_unless_transport_names_a_web_socket() -> None:
+    assert settings().route.to(Address("node2", 4444)) == TcpEndpoint("node2", 4444)
+    assert settings().route.listen is None
+
+
+@pytest.mark.parametrize(
+    ("transport", "host", "shown"),
+    [
+        ("wss://edge.example/sst/{host}", "node2.my.cluster", "wss://edge.example:443/sst/node2.my.cluster"),
+        ("wss://edge.example/sst/{host}", "2001:db8::2", "wss://edge.example:443/sst/2001:db8::2"),
+        ("ws://{host}:8080/sst", "node2", "ws://node2:8080/sst"),
+        ("ws://{host}/sst", "2001:db8::2", "ws://[2001:db8::2]:80/sst"),
+        ("wss://{host}.edge.example/", "node2", "wss://node2.edge.example:443/"),
+        ("wss://edge.example/sst", "node2", "wss://edge.example:443/sst"),
+    ],
+)
+def test_the_joiner_s_host_stands_in_the_url(transport: str, host: str, shown: str) -> None:
+    assert str(settings(f"transport={transport}").route.to(Address(host))) == shown
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("transport", "has no value"),
+        ("transport=edge.example:443", "expected ws://"),
+        ("transport=wss://edge.example/{node}", "a character that a URL can't"),
+        ("transport=wss://hunter2@edge.example/", "--header"),
+        ("listen=:4444", "expected ws://"),
+        ("listen=wss://:443/", "listen at ws:// behind it"),
+        ("listen=ws://:80/?hunter2", "by its path alone"),
+        ("header=hunter2", "expected NAME:VALUE"),
+        ("proxy=http://me:hunter2@proxy:1", "expected http://HOST:PORT"),
+        ("outer-ca=", "has no value"),
+    ],
+)
+def test_a_way_that_can_t_be_is_refused_by_its_key_without_a_secret(line: str, said: str) -> None:
+    sst = group("tcert=/c", "tca=/a", line)
+    error = refusal(sst)
+    assert error.exit_code == ExitCode.BAD_SETTING
+    assert str(error).startswith(f"{line.partition('=')[0]} in [sst]")
+    assert said in str(error)
+    assert "hunter2" not in str(error)
+    assert [str(each) for each in refused_values(sst)] == [str(error)]
+
+
+def test_what_a_web_socket_needs_besides_comes_from_the_same_group() -> None:
+    read = settings("outer-ca=/edge.pem", "header=Authorization: Bearer x", "proxy=http://proxy:3128", "sockopt=pf=ip4")
+    assert read.sockets.web == WebSocketOptions((("Authorization", "Bearer x"),), Path("/edge.pem"))
+    assert read.sockets.proxy == TcpEndpoint("proxy", 3128)

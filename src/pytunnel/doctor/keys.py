@@ -11,10 +11,12 @@ from pytunnel.sst.settings import SstSettings, refused_values
 KEYS, VERIFICATION = "[sst] keys", "verification"
 
 _TUNNEL_KEYS = ("tcert", "tkey", "tca", "tcapath", "sockopt", "backup-threads", "legacy-donor")
+_ROUTE_KEYS = ("transport", "listen", "outer-ca", "header", "proxy")
 _FILES = ("ca", "capath", "cert", "key")
 _OWN = frozenset(
     {
         *_TUNNEL_KEYS,
+        *_ROUTE_KEYS,
         *(f"{prefix}{file}" for prefix in ("ssl-", "ssl-server-", "ssl-client-") for file in _FILES),
         *("ssl-crl", "ssl-crlpath", "ssl-mode", "encrypt", "sst-max-binlogs", "wsrep-sst-auth"),
     }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pytunnel.sockopt import SockOpt, SockoptError, apply_to_sockets, apply_to_tls, parse_sockopt
 from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.optionfile import OptionGroup
+from pytunnel.sst.route import Route, read_listen, read_route, read_transport, read_web_options
 from pytunnel.sst.tlsfiles import NameRule, TlsFiles
 from pytunnel.tls.settings import TlsSettings
 from pytunnel.transport.options import SocketOptions
@@ -20,7 +21,8 @@ _MODES = {"REQUIRED": (False, False), "VERIFY_CA": (True, False), "VERIFY_IDENTI
 
 @dataclass(frozen=True, slots=True)
 class SstSettings:
-    """Everything that the option files decide. `streams` is how many rsync processes work at once.
+    """Everything that the option files decide. `streams` is how many rsync processes work at once, `route` the way
+    between the nodes.
 
     `source` says where the certificate files were named.
     """
@@ -31,6 +33,7 @@ class SstSettings:
     source: str
     legacy_donor: bool
     streams: int
+    route: Route = field(default_factory=Route)
     warnings: tuple[str, ...] = ()
 
 
@@ -43,7 +46,7 @@ def read_settings(sst: OptionGroup, files: TlsFiles) -> SstSettings:
     words = _sockopt(sst)
     try:
         tls = apply_to_tls(words, tls)
-        sockets = apply_to_sockets(words, SocketOptions())
+        sockets = apply_to_sockets(words, read_web_options(sst, SocketOptions()))
     except SockoptError as error:
         raise _refused_sockopt(error) from error
     legacy_donor = _legacy_donor(sst)
@@ -55,6 +58,7 @@ def read_settings(sst: OptionGroup, files: TlsFiles) -> SstSettings:
         source=files.source,
         legacy_donor=legacy_donor,
         streams=_streams(sst),
+        route=read_route(sst),
         warnings=words.notes,
     )
 
@@ -66,6 +70,9 @@ def refused_values(sst: OptionGroup) -> list[SstError]:
         lambda: _apply_mode(sst, TlsSettings()),
         lambda: _legacy_donor(sst),
         lambda: _streams(sst),
+        lambda: read_transport(sst),
+        lambda: read_listen(sst),
+        lambda: read_web_options(sst, SocketOptions()),
     )
     refused = []
     for read in readers:

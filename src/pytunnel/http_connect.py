@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import h11
 import trio
+from OpenSSL import SSL
 
 from pytunnel.endpoint import EndpointError, TcpEndpoint, parse_endpoint
 from pytunnel.errors import PytunnelError
@@ -87,17 +88,18 @@ class AllowedTargets:
         return target if self.port is None else TcpEndpoint(target.host, self.port)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HttpGateway(Gateway):
     """Reads which target each accepted connection asks for, and reaches it if it is allowed.
 
-    `dial` opens a connection to a place, `client` gives what secures one that leads there; both raise PytunnelError.
-    `request_limit` is in seconds, for the whole request.
+    `dial` opens a connection to a place, `client` makes of the context what secures one that leads there; both raise
+    PytunnelError. `request_limit` is in seconds, for the whole request.
     """
 
     allowed: AllowedTargets
     dial: Callable[[TcpEndpoint], Awaitable[Stream]]
-    client: Callable[[TcpEndpoint], Awaitable[TlsClient]]
+    client: Callable[[TcpEndpoint, SSL.Context], Awaitable[TlsClient]]
+    context: SSL.Context
     request_limit: float
 
     async def reach(self, accepted: Stream, connection: Connection) -> Stream:
@@ -123,8 +125,12 @@ class HttpGateway(Gateway):
             raise
         return far
 
+    def renew(self, context: SSL.Context) -> None:
+        """Secure what is dialled from now on with this context."""
+        self.context = context
+
     async def _open(self, place: TcpEndpoint, connection: Connection) -> Stream:
-        client = await self.client(place)
+        client = await self.client(place, self.context)
         far, connection.session = await client.secure(await self.dial(place), str(place))
         return far
 

@@ -170,7 +170,8 @@ def _destination(plan: TunnelPlan, context: SSL.Context) -> Dial | Gateway:
     return HttpGateway(
         target,
         partial(places.dial, options=plan.dialling),
-        partial(_client, plan, context=context),
+        partial(_client, plan),
+        context,
         plan.limits.handshake,
     )
 

@@ -1,7 +1,7 @@
 """What systemd hands to a service, and what it is told: sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3).
 
-The protocols are a few variables of the environment, and datagrams of lines NAME=VALUE. Without systemd all of this does
-nothing. The variables are taken out of the environment: they are not meant for programs that we start.
+The protocols are a few variables of the environment, and datagrams of lines NAME=VALUE. Without systemd all of this
+does nothing. The variables are taken out of the environment: they are not meant for programs that we start.
 """
 
 from __future__ import annotations

@@ -14,9 +14,11 @@ from OpenSSL import SSL
 
 from pytunnel import __version__, descriptors, logs
 from pytunnel.configuration import ConfigurationError, TunnelPlan
+from pytunnel.confinement.switch import confine
 from pytunnel.endpoint import Endpoint, ExecEndpoint, StdioEndpoint, TcpEndpoint, WebSocketEndpoint
 from pytunnel.heap import keep_freed_memory
 from pytunnel.http_connect import AllowedTargets, HttpGateway
+from pytunnel.service_confinement import needs_programs, rules_for
 from pytunnel.service_plan import ServicePlan, about
 from pytunnel.status.counters import TunnelCounters, describe_certificates
 from pytunnel.status.listening import open_status
@@ -78,9 +80,11 @@ async def run(plan: ServicePlan) -> int:
     """
     keep_freed_memory()
     descriptors.raise_limit()
+    confined = _confine(plan)
     services = [await _prepare(each) for each in plan.tunnels]
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         status = await _listen(plan, services)
+        log.info("confined: %s", confined)
         async with trio.open_nursery() as everything:
             everything.start_soon(_drain_on, signals, services, everything.cancel_scope)
             if status:
@@ -91,6 +95,13 @@ async def run(plan: ServicePlan) -> int:
             everything.cancel_scope.cancel()
     log.info("ended")
     return int(any(service.failed for service in services))
+
+
+def _confine(plan: ServicePlan) -> str:
+    """Give up what the plan doesn't need, before there is any other thread; says what is in force."""
+    if needs_programs(plan):
+        return confine(plan.confine, None, "programs of exec: may need anything that their user may do")
+    return confine(plan.confine, rules_for(plan))
 
 
 async def _prepare(plan: TunnelPlan) -> Service:

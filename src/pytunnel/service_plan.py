@@ -27,6 +27,7 @@ from pytunnel.configuration import (
     read_toml,
     read_values,
 )
+from pytunnel.confinement.switch import Confine
 from pytunnel.endpoint import Endpoint, EndpointError, StdioEndpoint, TcpEndpoint, UnixEndpoint
 from pytunnel.errors import PytunnelError
 from pytunnel.status.address import StatusEndpoint, parse_status_address
@@ -45,6 +46,7 @@ class ServicePlan:
 
     tunnels: tuple[TunnelPlan, ...]
     status: StatusEndpoint | None = None
+    confine: Confine = Confine.AUTO
     log_format: logs.Format = "plain"
 
 
@@ -87,6 +89,12 @@ def _log_format(text: str) -> str:
     return text
 
 
+def _confine(text: str) -> str:
+    if text not in (each.value for each in Confine):
+        raise ValueError("expected off, auto or require")
+    return text
+
+
 ROUTE = (
     Option("mode", "listen|connect", "whether TLS is accepted at FROM or dialled at TO", _mode),
     Option("from", "FROM", "where connections are accepted", str),
@@ -96,6 +104,7 @@ ROUTE = (
 
 PROCESS_OPTIONS = (
     Option("status", "ADDRESS", "serve health, metrics and status at HOST:PORT, :PORT or unix:PATH", _status),
+    Option("confine", "off|auto|require", "give up rights that are not needed; require: with Landlock", _confine),
     Option("log-format", "FORMAT", "form of the log on standard error: plain (default) or json", _log_format),
 )
 """Options of the process, whatever tunnels it has."""
@@ -130,6 +139,7 @@ def plan_service(
     return ServicePlan(
         tunnels,
         None if status is None else parse_status_address(str(status)),
+        Confine(process.get("confine", Confine.AUTO.value)),
         logs.format_of(str(process.get("log-format"))),
     )
 

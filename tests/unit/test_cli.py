@@ -28,6 +28,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("PYTUNNEL_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("PYTUNNEL_CONFINE", "off")  # for good, in this process, in which the next test runs too
 
 
 def shown(capsys: pytest.CaptureFixture[str], *argv: str) -> str:

@@ -24,6 +24,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "jobs": (
         "pytunnel.configuration",
         "pytunnel.service",
+        "pytunnel.service_confinement",
         "pytunnel.service_plan",
         "pytunnel.certs.*",
         "pytunnel.doctor.*",
@@ -37,6 +38,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "transport": ("pytunnel.transport.*", "pytunnel.endpoint"),
     "ground": (
         "pytunnel",
+        "pytunnel.confinement.*",
         "pytunnel.descriptors",
         "pytunnel.errors",
         "pytunnel.heap",

@@ -10,7 +10,7 @@ from pytunnel.sst.settings import SstSettings, refused_values
 
 KEYS, VERIFICATION = "[sst] keys", "verification"
 
-_TUNNEL_KEYS = ("tcert", "tkey", "tca", "tcapath", "sockopt", "backup-threads", "legacy-donor")
+_TUNNEL_KEYS = ("tcert", "tkey", "tca", "tcapath", "sockopt", "backup-threads", "legacy-donor", "confine")
 _ROUTE_KEYS = ("transport", "listen", "outer-ca", "header", "proxy")
 _FILES = ("ca", "capath", "cert", "key")
 _OWN = frozenset(

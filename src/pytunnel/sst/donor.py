@@ -22,7 +22,7 @@ from pytunnel.sst.manifest import FILE_SETS, Amount, Entry, FileSet
 from pytunnel.sst.peers import expected_joiner
 from pytunnel.sst.plan import PLAN_FILE, format_failure, format_plan
 from pytunnel.sst.progress import Progress, report
-from pytunnel.sst.setup import Setup
+from pytunnel.sst.setup import Setup, confine_role
 from pytunnel.sst.state import Position, State, format_state, parse_position
 from pytunnel.transport import places
 from pytunnel.transport.places import Stream
@@ -74,6 +74,7 @@ async def donate(setup: Setup) -> None:
     progress = Progress("sent")
     async with workplace.claim(request.datadir):
         with workplace.private_directory(request.datadir, request.tmpdir) as private:
+            confine_role(setup, private)
             courier = await _make_courier(setup, progress)
             modules = await courier.list_modules()
             if setup.method.module not in modules:

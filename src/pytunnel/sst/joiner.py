@@ -26,7 +26,7 @@ from pytunnel.sst.peers import check_own_name, expected_donor
 from pytunnel.sst.plan import PLAN_FILE, parse_failure, parse_plan
 from pytunnel.sst.progress import Progress, report
 from pytunnel.sst.received import open_received, read_note, remove
-from pytunnel.sst.setup import Setup
+from pytunnel.sst.setup import Setup, confine_role
 from pytunnel.sst.state import State, parse_state
 from pytunnel.transport import places, process
 from pytunnel.transport.errors import TransportError
@@ -132,6 +132,7 @@ async def _receive(reception: _Reception) -> State:
     listeners = await _listen(setup)
     reading, writing = os.pipe()
     config = _write_config(reception, f"/dev/fd/{writing}")
+    confine_role(setup, reception.private)
     reception.tunnel = Tunnel(
         lambda: _start_rsync(config, writing),
         "rsync",

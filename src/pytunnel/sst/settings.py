@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from pytunnel.confinement.switch import Confine
 from pytunnel.sockopt import SockOpt, SockoptError, apply_to_sockets, apply_to_tls, parse_sockopt
 from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.optionfile import OptionGroup
@@ -35,6 +36,7 @@ class SstSettings:
     streams: int
     route: Route = field(default_factory=Route)
     warnings: tuple[str, ...] = ()
+    confine: Confine = Confine.AUTO
 
 
 def read_settings(sst: OptionGroup, files: TlsFiles) -> SstSettings:
@@ -60,6 +62,7 @@ def read_settings(sst: OptionGroup, files: TlsFiles) -> SstSettings:
         streams=_streams(sst),
         route=read_route(sst),
         warnings=words.notes,
+        confine=_confine(sst),
     )
 
 
@@ -73,6 +76,7 @@ def refused_values(sst: OptionGroup) -> list[SstError]:
         lambda: read_transport(sst),
         lambda: read_listen(sst),
         lambda: read_web_options(sst, SocketOptions()),
+        lambda: _confine(sst),
     )
     refused = []
     for read in readers:
@@ -89,6 +93,16 @@ def _legacy_donor(sst: OptionGroup) -> bool:
 
 def _streams(sst: OptionGroup) -> int:
     return _count(sst, "backup-threads", _DEFAULT_STREAMS, _MOST_STREAMS)
+
+
+def _confine(sst: OptionGroup) -> Confine:
+    text = sst.get("confine") if "confine" in sst else Confine.AUTO.value
+    try:
+        return Confine(text)
+    except ValueError as error:
+        raise SstError(
+            f"confine in [sst] is {text!r}; expected off, auto or require", exit_code=ExitCode.BAD_SETTING
+        ) from error
 
 
 def _sockopt(sst: OptionGroup) -> SockOpt:

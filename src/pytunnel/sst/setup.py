@@ -10,7 +10,10 @@ from pathlib import Path
 from OpenSSL import SSL
 
 from pytunnel import descriptors
+from pytunnel.confinement.privileges import forbid_core_dumps
+from pytunnel.confinement.switch import confine
 from pytunnel.heap import keep_freed_memory
+from pytunnel.sst.confinement import rules_for
 from pytunnel.sst.directories import Layout, find_layout
 from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.method import SECURE_RSYNC, Method
@@ -41,6 +44,7 @@ async def prepare(request: Request, method: Method) -> Setup:
 
     Raises PytunnelError for the first thing that would make the transfer fail.
     """
+    forbid_core_dumps()
     keep_freed_memory()
     descriptors.raise_limit()
     sst, mysqld = await read_group(request, "sst"), await read_server(request)
@@ -54,6 +58,15 @@ async def prepare(request: Request, method: Method) -> Setup:
     context = make_context(settings.tls, credentials)
     _log_settings(settings, credentials)
     return Setup(request, method, settings, layout, credentials, context)
+
+
+def confine_role(setup: Setup, private: Path) -> None:
+    """Give up what this transfer doesn't need, for us and all rsync processes; its directories are there by now.
+
+    Raises ConfinementError.
+    """
+    rules = rules_for(setup.request, setup.layout, private)
+    log.info("confined: %s", confine(setup.settings.confine, rules))
 
 
 def files_of(request: Request, method: Method, sst: OptionGroup, mysqld: OptionGroup) -> TlsFiles:

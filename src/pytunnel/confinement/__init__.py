@@ -1,0 +1,1 @@
+"""What a process takes from itself once it knows what it needs: privileges, core dumps, files and ports."""

@@ -1,0 +1,33 @@
+"""What a role of the transfer, and the rsync processes that it starts, may write: the server's directories, no other.
+
+rsync checks by itself that a peer's paths stay inside what it serves. If it ever fails in that, the kernel doesn't.
+Reading and starting programs stay free: rsync, its libraries and my_print_defaults lie wherever the system has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pytunnel.confinement.landlock import WRITE, Access, Rules
+from pytunnel.sst.directories import Layout
+from pytunnel.sst.request import Request
+
+
+def rules_for(request: Request, layout: Layout, private: Path) -> Rules:
+    """The rules of one transfer; `private` is its directory for the secret, which it removes at its end."""
+    paths: dict[Path, Access] = {Path("/dev/null"): Access.WRITE_FILE, private.parent: Access.REMOVE_DIR}
+    for path in (private, request.datadir, *_directories(layout)):
+        paths[_existing(path)] = WRITE
+    return Rules(handled=WRITE, paths=paths, signals=False)
+
+
+def _directories(layout: Layout) -> Iterator[Path]:
+    yield from (layout.datadir, layout.data, layout.redo, layout.undo, layout.aria)
+    if layout.binlog is not None:
+        yield from (layout.binlog.base.parent, layout.binlog.index.parent)
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest directory above it that is there: what is missing will be made."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab.certificates import authority, issued, self_signed
+from pytunnel.endpoint import TcpEndpoint
 from tests.support.programs import needs
 from tests.support.sst import POSITION, PlayedServer, Run, free_port
 from tests.support.webproxies import EDGES, HOST, edge
@@ -64,7 +65,8 @@ def test_a_snapshot_goes_through_a_proxy(pair: Pair, tmp_path: Path, cleanup: Ex
     ca = authority("Edge CA")
     (tmp_path / "edge-ca.pem").write_bytes(ca.certificate_pem())
     own = issued(ca, HOST, names=[HOST])
-    outer = cleanup.enter_context(edge(program, tmp_path / "edge", own, PATH, port_of(joiner)))
+    node = TcpEndpoint("127.0.0.1", port_of(joiner))
+    outer = cleanup.enter_context(edge(program, tmp_path / "edge", own, PATH, node))
     donor.options |= {"transport": outer.url("/sst/{host}"), "outer-ca": str(tmp_path / "edge-ca.pem")}
     donating, joining = transfer(pair)
     assert f"sending to wss://{HOST}:{outer.port}{PATH}, where {NODE} is expected" in donating

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from lab.certificates import Identity, authority, issued, self_signed
+from pytunnel.endpoint import TcpEndpoint
 from tests.support.credentials import settings_of
 from tests.support.ends import NODE1, NODE2, Ends
 from tests.support.plain import dial, digest, digest_after_end, echo, read_all, serving, some_data, talk
@@ -52,7 +53,8 @@ class Web:
     def edge(self, program: str, node: int, *, own: Identity | None = None, more: str = "") -> Edge:
         """A running edge that leads PATH to the node's port; it ends with the test."""
         folder = self.folder / f"{program}-{free_port('127.0.0.1')}"
-        return self.cleanup.enter_context(edge(program, folder, own or self.own, PATH, node, more=more))
+        place = TcpEndpoint("127.0.0.1", node)
+        return self.cleanup.enter_context(edge(program, folder, own or self.own, PATH, place, more=more))
 
     cleanup: ExitStack
 

@@ -17,6 +17,7 @@ from pytunnel.sst import rsync
 from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.patience import Tries, Trouble, trouble_of
 from pytunnel.sst.progress import Progress, size
+from pytunnel.transport.sockets import SocketStream
 from pytunnel.tunnel import Connection, Observer, Tunnel
 
 log = logging.getLogger(__name__)
@@ -135,7 +136,8 @@ class Courier:
             for descriptor in descriptors:
                 os.close(descriptor)  # the other one found no room in this process
             return  # rsync ended before it wanted a connection; its exit code says why
-        reading, writing = (trio.lowlevel.FdStream(descriptor) for descriptor in descriptors)
+        # rsync has a socket pair for each way
+        reading, writing = (SocketStream(trio.socket.socket(fileno=descriptor)) for descriptor in descriptors)
         await self.tunnel.carry(trio.StapledStream(writing, reading), connection)
 
     def _failure(self, done: subprocess.CompletedProcess[bytes], connection: Connection) -> RunFailed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -251,27 +251,56 @@ async def _announce(donation: _Donation, total: Amount) -> None:
 
 
 async def _send_files(donation: _Donation, entries: list[Entry]) -> None:
-    """Delete what the joiner has too much, then send: schemas in streams of equal bytes, each set by itself."""
+    """Delete what the joiner has too much, then send: the schemas, the sets, and last what lets a server start."""
     courier, datadir = donation.courier, donation.datadir
+    first, last = manifest.keep_back(entries)
+    await _withhold(donation)
     await courier.send(rsync.delete_arguments(datadir, donation.left_out, courier.target(donation.module)))
-    streams = donation.setup.settings.streams
-    at_work = trio.CapacityLimiter(streams)
+    await _send_schemas(donation, first)
+    layout = donation.setup.layout
+    sets = [(files, layout.directory_of(files), courier.target(donation.module_of(files))) for files in FILE_SETS]
+    await _send_each(donation, [rsync.set_arguments(directory, files, target) for files, directory, target in sets])
+    await _send_schemas(donation, last)
 
-    async def send(arguments: list[str], stdin: bytes = b"") -> None:
-        async with at_work:
-            await courier.send(arguments, stdin)
+
+async def _withhold(donation: _Donation) -> None:
+    """Delete at the joiner what a server needs to start, so that none starts on half a database.
+
+    Without the sets, InnoDB begins anew where it is only asked for its position (--wsrep-recover), as a service does
+    before each start; with some of its old files it would fail, and the node would need a hand.
+    """
+    nothing = donation.private / "nothing"
+    nothing.mkdir(mode=0o700)
+    target = donation.courier.target(donation.module)
+    schema = rsync.delete_schema_arguments(os.fsdecode(manifest.PRIVILEGES), nothing, target)
+    sets = [(files, donation.courier.target(donation.module_of(files))) for files in FILE_SETS]
+    await _send_each(donation, [schema, *(rsync.delete_set_arguments(files, nothing, place) for files, place in sets)])
+
+
+async def _send_schemas(donation: _Donation, entries: list[Entry]) -> None:
+    """Send files in streams of equal bytes, each of them in one run after another."""
+    arguments = rsync.schema_arguments(donation.datadir, donation.courier.target(donation.module))
 
     async def send_stream(stream: list[Entry]) -> None:
-        arguments = rsync.schema_arguments(datadir, courier.target(donation.module))
         for run in manifest.runs(stream):
-            await send(arguments, manifest.file_list(run))
+            await donation.courier.send(arguments, manifest.file_list(run))
 
     async with trio.open_nursery() as nursery:
-        for stream in manifest.plan_streams(entries, streams):
+        for stream in manifest.plan_streams(entries, donation.setup.settings.streams):
             nursery.start_soon(send_stream, stream)
-        for files in FILE_SETS:
-            directory = donation.setup.layout.directory_of(files)
-            nursery.start_soon(send, rsync.set_arguments(directory, files, courier.target(donation.module_of(files))))
+
+
+async def _send_each(donation: _Donation, runs: Iterable[list[str]]) -> None:
+    """Run rsync with each of these arguments, as many at once as there may be streams."""
+    at_work = trio.CapacityLimiter(donation.setup.settings.streams)
+
+    async def send(arguments: list[str]) -> None:
+        async with at_work:
+            await donation.courier.send(arguments)
+
+    async with trio.open_nursery() as nursery:
+        for arguments in runs:
+            nursery.start_soon(send, arguments)
 
 
 async def _send_state(donation: _Donation, position: Position, *, bypass: bool) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.manifest import FOREIGN_DIRECTORIES, FileSet
+from pytunnel.status.place import STATUS_SOCKET
 
 PLAN_SUFFIX = "-plan"
 USER = "pytunnel"
@@ -164,6 +165,16 @@ def delete_arguments(datadir: Path, left_out: Iterable[Path], target: str) -> li
     ]
 
 
+def delete_schema_arguments(schema: str, nothing: Path, target: str) -> list[str]:
+    """Delete one schema of the joiner; `nothing` is an empty directory."""
+    return ["--recursive", "--delete", f"--include=/{schema}/***", "--exclude=*", f"{nothing}/", target]
+
+
+def delete_set_arguments(files: FileSet, nothing: Path, target: str) -> list[str]:
+    """Delete the joiner's files of one set; `nothing` is an empty directory."""
+    return ["--dirs", "--delete", *_only(files), f"{nothing}/", target]
+
+
 def schema_arguments(datadir: Path, target: str) -> list[str]:
     """Transfer the files whose list is given on standard input."""
     return ["--from0", "--files-from=-", "--ignore-missing-args", *_KEEP, *_WRITE, f"{datadir}/", target]
@@ -171,18 +182,7 @@ def schema_arguments(datadir: Path, target: str) -> list[str]:
 
 def set_arguments(directory: Path, files: FileSet, target: str) -> list[str]:
     """Transfer one set's files, and delete those of them that only the joiner has; directories never match."""
-    includes = [f"--include=/{pattern}" for pattern in files.patterns]
-    return [
-        "--dirs",
-        *_KEEP,
-        *_WRITE,
-        "--delete",
-        "--exclude=/*/",
-        *includes,
-        "--exclude=*",
-        f"{directory}/",
-        target,
-    ]
+    return ["--dirs", *_KEEP, *_WRITE, "--delete", *_only(files), f"{directory}/", target]
 
 
 def access_arguments(file: Path, target: str) -> list[str]:
@@ -206,8 +206,8 @@ def resumed(arguments: Iterable[str]) -> list[str]:
 
 
 def protected(datadir: Path, directories: Iterable[Path]) -> list[str]:
-    """Patterns of what is neither sent nor deleted: the file system's own directories, and `directories` below it."""
-    foreign = [f"/{name.decode()}" for name in FOREIGN_DIRECTORIES]
+    """Patterns of what is neither sent nor deleted: what is the file system's or ours, and `directories` below it."""
+    foreign = [*(f"/{name.decode()}" for name in FOREIGN_DIRECTORIES), f"/{STATUS_SOCKET}"]
     inside = [path.relative_to(datadir) for path in directories if datadir in path.parents]
     return [*foreign, *(f"/{_literal(str(path))}/" for path in inside)]
 
@@ -237,6 +237,11 @@ def failure(code: int, last_words: str) -> SstError:
     detail = f" ({last_words})" if last_words else ""
     exit_code = _EXIT_CODES.get(code, ExitCode.OTHER)
     return SstError(f"rsync ended with code {code}: {sentence}{detail}", exit_code=exit_code)
+
+
+def _only(files: FileSet) -> list[str]:
+    """Arguments that leave nothing but a set's files; a directory of such a name is none of them."""
+    return ["--exclude=/*/", *(f"--include=/{pattern}" for pattern in files.patterns), "--exclude=*"]
 
 
 def _filter(module: Module) -> str:

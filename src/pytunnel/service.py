@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -19,12 +20,14 @@ from pytunnel.endpoint import Endpoint, ExecEndpoint, StdioEndpoint, TcpEndpoint
 from pytunnel.heap import keep_freed_memory
 from pytunnel.http_connect import AllowedTargets, HttpGateway
 from pytunnel.service_confinement import needs_programs, rules_for
+from pytunnel.renewal import Renewal, load
 from pytunnel.service_plan import ServicePlan, about
 from pytunnel.status.counters import TunnelCounters, describe_certificates
 from pytunnel.status.listening import open_status
 from pytunnel.status.snapshot import DRAINING, ENDED, LISTENING, Snapshot, TunnelState
-from pytunnel.tls.context import Side, make_context
-from pytunnel.tls.credentials import Credentials, describe_subject, expiry_date, load_credentials
+from pytunnel.systemd import Notifier, take_notifier
+from pytunnel.tls.context import Side
+from pytunnel.tls.credentials import Credentials, describe_subject, expiry_date
 from pytunnel.tls.identity import ExpectedPeer, parse_address
 from pytunnel.transport import places
 from pytunnel.transport.places import Listener
@@ -44,6 +47,7 @@ class Service:
     credentials: Credentials
     tunnel: Tunnel
     counters: TunnelCounters
+    renewal: Renewal | None
     listeners: Sequence[Listener] = ()
     addresses: Sequence[str] = ()
     ended: bool = False
@@ -53,6 +57,28 @@ class Service:
         with logs.naming(self.plan.name):
             await self.tunnel.serve(self.listeners)
         self.ended = True
+
+    async def keep_renewed(self) -> None:
+        """Read the certificates again whenever their files change; goes on until cancelled."""
+        if self.renewal is not None:
+            with logs.naming(self.plan.name):
+                await self.renewal.run(self)
+
+    async def renew(self) -> None:
+        """Read the certificates again."""
+        if self.renewal is not None:
+            with logs.naming(self.plan.name):
+                await self.renewal.renew(self)
+
+    def take(self, credentials: Credentials, context: SSL.Context) -> None:
+        """Use these certificates for new connections."""
+        self.credentials = credentials
+        self.tunnel.renew(context)
+        self.counters.reloads += 1
+
+    def keep(self) -> None:
+        """Count new certificates that can't be used."""
+        self.counters.reloads_failed += 1
 
     def state(self) -> TunnelState:
         """How the tunnel is now; of a program only its name is told, for its arguments may hold a password."""
@@ -82,13 +108,18 @@ async def run(plan: ServicePlan) -> int:
     descriptors.raise_limit()
     confined = _confine(plan)
     services = [await _prepare(each) for each in plan.tunnels]
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    manager = take_notifier(os.environ)
+    with trio.open_signal_receiver(*_signals(services)) as signals:
         status = await _listen(plan, services)
         log.info("confined: %s", confined)
         async with trio.open_nursery() as everything:
-            everything.start_soon(_drain_on, signals, services, everything.cancel_scope)
+            everything.start_soon(_obey, signals, services, manager, everything.cancel_scope)
             if status:
                 everything.start_soon(_tell, status, services)
+            for service in services:
+                everything.start_soon(service.keep_renewed)
+            everything.start_soon(_show_life, manager)
+            manager.ready(_summary(services))
             async with trio.open_nursery() as tunnels:
                 for service in services:
                     tunnels.start_soon(service.serve)
@@ -107,10 +138,10 @@ def _confine(plan: ServicePlan) -> str:
 async def _prepare(plan: TunnelPlan) -> Service:
     """All of a tunnel that can be checked before it listens."""
     with about(plan.origin):
-        credentials = load_credentials(plan.tls)
-        context = make_context(plan.tls, credentials)
+        renewal = None if plan.carries_one_connection else Renewal(plan.tls)
+        credentials, context = load(plan.tls)
         counters = TunnelCounters()
-        return Service(plan, credentials, await _make_tunnel(plan, context, counters), counters)
+        return Service(plan, credentials, await _make_tunnel(plan, context, counters), counters, renewal)
 
 
 async def _listen(plan: ServicePlan, services: Sequence[Service]) -> Sequence[Listener]:
@@ -201,17 +232,52 @@ async def _expected_peer(plan: TunnelPlan, target: Endpoint) -> ExpectedPeer:
     return ExpectedPeer(plan.tls.peer_names)
 
 
-async def _drain_on(signals: AsyncIterator[int], services: Sequence[Service], everything: trio.CancelScope) -> None:
+def _signals(services: Sequence[Service]) -> list[signal.Signals]:
+    """Those that mean something: without certificates to read again, SIGHUP ends us as it ends any program."""
+    renews = any(service.renewal is not None for service in services)
+    return [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if renews else [])]
+
+
+async def _obey(
+    signals: AsyncIterator[int], services: Sequence[Service], manager: Notifier, everything: trio.CancelScope
+) -> None:
+    """SIGHUP reads certificates again; the first other signal drains, a second one ends at once."""
     async for number in signals:
+        if number == signal.SIGHUP:
+            await _renew_all(services, manager)
+            continue
         log.info("%s received: accepting no more connections", signal.Signals(number).name)
+        manager.stopping("draining: open connections may end")
         for service in services:
             with logs.naming(service.plan.name):
                 service.tunnel.drain()
         break
     async for number in signals:
+        if number == signal.SIGHUP:
+            continue
         remaining = sum(service.tunnel.open for service in services)
         log.warning("%s received again: ending %d open connections", signal.Signals(number).name, remaining)
         everything.cancel()
+
+
+async def _renew_all(services: Sequence[Service], manager: Notifier) -> None:
+    log.info("SIGHUP received: reading the certificates again")
+    manager.reloading()
+    for service in services:
+        await service.renew()
+    manager.ready(_summary(services))
+
+
+async def _show_life(manager: Notifier) -> None:
+    """Tell the manager's watchdog that connections are served, twice in the time that it waits for it."""
+    while manager.watchdog is not None:
+        manager.alive()
+        await trio.sleep(manager.watchdog / 2)
+
+
+def _summary(services: Sequence[Service]) -> str:
+    places = [", ".join(service.addresses) or _shown(service.plan.source) for service in services]
+    return f"accepting at {'; '.join(places)}"
 
 
 def _log_set_up(service: Service) -> None:

@@ -23,6 +23,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "jobs": (
         "pytunnel.configuration",
+        "pytunnel.renewal",
         "pytunnel.service",
         "pytunnel.service_confinement",
         "pytunnel.service_plan",

@@ -1,0 +1,242 @@
+"""Certificates are read again at SIGHUP and when their files change; whatever the new ones are, nobody is cut off."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from lab.certificates import Identity, authority, bundle_pem, expired, issued, self_signed
+from lab.waiting import comes_true
+from tests.support.ends import NODE1, NODE2
+from tests.support.plain import dial, digest, echo, read_all, serving, some_data, talk
+from tests.support.tunnels import LIMIT, Program, pytunnel, started
+
+CA = authority("Test Authority")
+
+
+class Volume:
+    """A directory of files as Kubernetes mounts a secret: each is a link through `..data`, which is swapped at once."""
+
+    def __init__(self, folder: Path, own: Identity, *trusted: Identity) -> None:
+        self.folder = folder
+        self._generations = count(1)
+        folder.mkdir()
+        self.swap(own, *trusted)
+        for name in ("tls.crt", "tls.key", "ca.crt"):
+            (folder / name).symlink_to(f"..data/{name}")
+
+    @property
+    def words(self) -> list[str]:
+        """The options that name the files."""
+        return [f"--cert={self.folder}/tls.crt", f"--key={self.folder}/tls.key", f"--ca={self.folder}/ca.crt"]
+
+    def swap(self, own: Identity, *trusted: Identity, key: Identity | None = None) -> None:
+        """Let the files be these, all at once, and remove those before."""
+        new = self.folder / f"..{next(self._generations)}"
+        new.mkdir()
+        (new / "tls.crt").write_bytes(own.certificate_pem())
+        (new / "tls.key").write_bytes((key or own).key_pem())
+        (new / "tls.key").chmod(0o600)
+        (new / "ca.crt").write_bytes(bundle_pem(trusted or [CA]))
+        before = (self.folder / "..data").resolve()
+        (self.folder / "..tmp").symlink_to(new.name)
+        (self.folder / "..tmp").rename(self.folder / "..data")
+        if before.name != "..data":
+            shutil.rmtree(before)
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Volume:
+    return Volume(tmp_path / "node2", issued(CA, NODE2))
+
+
+@contextmanager
+def listening(volume: Volume, target: str = "exec:cat", *options: str) -> Iterator[Program]:
+    """A `listen` with the volume's files."""
+    with started(pytunnel("listen", *volume.words, *options, "127.0.0.1:0", target)) as program:
+        program.wait_for("accepting ")
+        yield program
+
+
+def presented(program: Program, client: Volume) -> bytes:
+    """The certificate that a listening tunnel shows to a new connection."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.load_cert_chain(client.folder / "tls.crt", client.folder / "tls.key")
+    with dial(program.port) as plain, context.wrap_socket(plain) as secured:
+        return secured.getpeercert(binary_form=True) or b""
+
+
+def pem(certificate: bytes) -> str:
+    return ssl.DER_cert_to_PEM_cert(certificate)
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Volume:
+    return Volume(tmp_path / "node1", issued(CA, NODE1))
+
+
+def test_a_swapped_volume_is_taken_without_being_asked(volume: Volume, client: Volume) -> None:
+    renewed = issued(CA, NODE2)
+    with listening(volume) as program:
+        volume.swap(renewed)
+        program.wait_for(rf"INFO certificates renewed: new connections use /CN={NODE2}, valid until")
+        assert pem(presented(program, client)).encode() == renewed.certificate_pem()
+
+
+def test_every_swap_is_noticed_not_only_the_first(volume: Volume, client: Volume) -> None:
+    with listening(volume) as program:
+        for number in range(1, 4):
+            renewed = issued(CA, NODE2)
+            volume.swap(renewed)
+            assert comes_true(lambda: len(matching(program, "certificates renewed")) >= number, LIMIT)  # noqa: B023
+            assert pem(presented(program, client)).encode() == renewed.certificate_pem()
+
+
+def test_sighup_reads_the_files_again(volume: Volume, client: Volume) -> None:
+    with listening(volume) as program:
+        program.signal(signal.SIGHUP)
+        program.wait_for("INFO SIGHUP received: reading the certificates again")
+        program.wait_for("INFO certificates renewed")
+        assert talk_through(program, client, b"x") == b"x"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda volume: volume.swap(expired(CA, NODE2)), "expired on"),
+        (lambda volume: volume.swap(issued(CA, NODE2), key=issued(CA, NODE2)), "does not belong to the certificate"),
+        (lambda volume: (volume.folder / "..data" / "tls.crt").write_text("garbage"), "holds no PEM text"),
+        (lambda volume: (volume.folder / "..data" / "tls.key").unlink(), "does not exist"),
+        (lambda volume: (volume.folder / "..data" / "ca.crt").write_text(""), "holds no PEM text"),
+    ],
+    ids=["expired", "another key", "broken", "missing", "no CA"],
+)
+def test_files_that_cannot_be_used_are_refused_and_the_old_ones_stay(
+    volume: Volume, client: Volume, change: Callable[[Volume], None], said: str
+) -> None:
+    with listening(volume, "exec:cat", "--status", "127.0.0.1:0") as program:
+        before = presented(program, client)
+        change(volume)
+        program.wait_for(rf"ERROR the certificates are NOT renewed, the old ones stay in use: .*{said}")
+        assert presented(program, client) == before
+        assert talk_through(program, client, b"x") == b"x"
+        assert reloads(program) == {"ok": 0, "failed": 1}
+        volume.swap(issued(CA, NODE2))
+        program.wait_for("INFO certificates renewed")
+        assert presented(program, client) != before
+        assert reloads(program) == {"ok": 1, "failed": 1}
+
+
+def test_a_peer_of_an_added_ca_is_let_in_and_one_of_a_removed_ca_no_more(volume: Volume, tmp_path: Path) -> None:
+    other = authority("Another Authority")
+    old, new = Volume(tmp_path / "old", issued(CA, NODE1)), Volume(tmp_path / "new", issued(other, NODE1))
+    with listening(volume) as program:
+        assert talk_through(program, old, b"x") == b"x"
+        volume.swap(issued(CA, NODE2), other)
+        program.wait_for("INFO certificates renewed")
+        assert talk_through(program, new, b"y") == b"y"
+        with pytest.raises(ConnectionResetError):
+            talk_through(program, old, b"z")
+
+
+def test_open_connections_live_on(volume: Volume, tmp_path: Path) -> None:
+    one = Volume(tmp_path / "node1", issued(CA, NODE1))
+    with serving(echo) as port, listening(volume, f"127.0.0.1:{port}") as program:
+        words = pytunnel("connect", *one.words, "--peer-name", NODE2, "127.0.0.1:0", f"127.0.0.1:{program.port}")
+        with started(words) as connecting, dial(connecting.port) as connection:
+            connection.sendall(b"before")
+            assert connection.recv(6) == b"before"
+            for each in (volume, one):  # from now on, neither end would trust the other's old certificate
+                each.swap(issued(CA, NODE2 if each is volume else NODE1), authority("Nobody"))
+            for ends in (program, connecting):
+                ends.wait_for("INFO certificates renewed")
+            connection.sendall(b"after")
+            connection.shutdown(socket.SHUT_WR)
+            assert read_all(connection) == b"after"
+
+
+def test_not_one_connection_is_lost_while_files_are_swapped_again_and_again(volume: Volume, client: Volume) -> None:
+    connections, swaps, at_once = 300, 30, 8
+    data = some_data(20_000)
+    with serving(echo) as port, listening(volume, f"127.0.0.1:{port}") as program:
+        words = pytunnel("connect", *client.words, "--peer-name", NODE2, "127.0.0.1:0", f"127.0.0.1:{program.port}")
+        with started(words) as connecting, ThreadPoolExecutor(at_once) as pool:
+            entrance = connecting.port
+            over = threading.Event()
+
+            def swap_until_over() -> int:
+                for number in count(1):
+                    (volume if number % 2 else client).swap(issued(CA, NODE2 if number % 2 else NODE1))
+                    for ends in (program, connecting):
+                        ends.signal(signal.SIGHUP)
+                    if over.wait(0.02) and number >= swaps:
+                        return number
+                raise AssertionError
+
+            swapping = threading.Thread(target=swap_until_over, daemon=True)
+            swapping.start()
+            answers = list(pool.map(lambda _: digest(talk(entrance, data)), range(connections)))
+            over.set()
+            swapping.join(LIMIT)
+            assert answers == connections * [digest(data)]
+            ended = rf"-> 127.* ended: {len(data)} bytes out, {len(data)} in"
+            assert comes_true(lambda: len(matching(connecting, ended)) == connections, LIMIT)
+            for ends in (program, connecting):
+                assert len(matching(ends, "certificates renewed")) > 10
+                assert not matching(ends, "WARNING|ERROR")
+
+
+def test_a_tunnel_of_one_connection_ends_at_sighup_as_any_program_does(volume: Volume) -> None:
+    with started(pytunnel("listen", *volume.words, "stdio:", "exec:cat"), stdin=subprocess.PIPE) as program:
+        program.wait_for("accepting ")
+        program.signal(signal.SIGHUP)
+        assert program.wait() == -signal.SIGHUP
+
+
+def test_a_self_signed_combined_file_that_is_written_anew_is_taken(tmp_path: Path) -> None:
+    own, renewed = self_signed(NODE2), self_signed(NODE2)
+    file, bundle = tmp_path / "node.pem", tmp_path / "bundle.crt"
+    file.touch(0o600)
+    file.write_bytes(own.combined_pem())
+    bundle.write_bytes(bundle_pem([own, renewed]))
+    words = [f"--cert={file}", f"--ca={bundle}", "127.0.0.1:0", "exec:cat"]
+    with started(pytunnel("listen", *words)) as program:
+        program.wait_for("accepting ")
+        file.write_bytes(renewed.combined_pem())
+        program.wait_for("INFO certificates renewed")
+        assert not matching(program, "ERROR")
+
+
+def matching(program: Program, pattern: str) -> list[str]:
+    return [line for line in list(program.lines) if re.search(pattern, line)]
+
+
+def reloads(program: Program) -> dict[str, int]:
+    """What the metrics count."""
+    place = program.wait_for(r"status at (127\S+)")[1]
+    with urlopen(f"http://{place}/metrics", timeout=LIMIT) as answer:
+        text = answer.read().decode()
+    found = re.findall(r'pytunnel_certificate_reloads_total\{result="(\w+)",.*\} (\d+)', text)
+    return {result: int(float(value)) for result, value in found}
+
+
+def talk_through(program: Program, end: Volume, data: bytes) -> bytes:
+    """Send data through a `connect` of its own with the files of `end`."""
+    words = pytunnel("connect", *end.words, "--peer-name", NODE2, "127.0.0.1:0", f"127.0.0.1:{program.port}")
+    with started(words) as connecting:
+        return talk(connecting.port, data)
+

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from pytunnel.endpoint import Endpoint, ExecEndpoint, StdioEndpoint, TcpEndpoint, UnixEndpoint, WebSocketEndpoint
+XX
 from pytunnel.errors import PytunnelError
 from pytunnel.transport import process, proxy, stdio, tcp, unix, web
 from pytunnel.transport.errors import TransportError
@@ -35,6 +35,8 @@ async def open_listeners(endpoint: Endpoint, options: SocketOptions) -> Sequence
             return [stdio.OneConnection(stdio.open_stream())]
         case WebSocketEndpoint():
             return await web.open_listeners(endpoint, options)
+        case SystemdEndpoint():
+            return passed.open_listeners(endpoint)
 
 
 async def dial(endpoint: Endpoint, options: SocketOptions) -> Stream:
@@ -51,6 +53,8 @@ async def dial(endpoint: Endpoint, options: SocketOptions) -> Stream:
                 return stdio.open_stream()
             case WebSocketEndpoint():
                 return await web.dial(endpoint, options)
+            case SystemdEndpoint():
+                raise TransportError(f"{endpoint} is a place to accept connections, none to carry them to")
     except OSError as error:  # this process has no file descriptor left, for example: no fault of the place
         raise TransportError(f"{endpoint} can't be reached: {error.strerror}") from error
 
@@ -95,7 +99,7 @@ def peer_of(stream: Stream) -> str:
     """Who is at the other end, for logs."""
     if isinstance(stream, process.ProcessStream):
         return f"process {stream.process.pid}"
-    connected = stream.socket if isinstance(stream, WebSocketStream) else stream
+    connected = stream.carrier if isinstance(stream, WebSocketStream) else stream
     return tcp.peer_of(connected) if isinstance(connected, SocketStream) else "standard input"
 
 
@@ -114,7 +118,7 @@ def is_allowed(stream: Stream, options: SocketOptions) -> bool:
 
 def _tcp_socket(stream: Stream) -> SocketStream | None:
     """The TCP connection that a stream is, or is carried in."""
-    connected = stream.socket if isinstance(stream, WebSocketStream) else stream
+    connected = stream.carrier if isinstance(stream, WebSocketStream) else stream
     if isinstance(connected, SocketStream) and connected.socket.family != trio.socket.AF_UNIX:
         return connected
     return None

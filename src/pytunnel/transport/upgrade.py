@@ -22,7 +22,6 @@ from wsproto.utilities import ProtocolError, RemoteProtocolError
 
 from pytunnel.endpoint import TcpEndpoint, WebSocketEndpoint
 from pytunnel.transport.errors import TransportError
-from pytunnel.transport.sockets import SocketStream
 
 Headers = Sequence[tuple[str, str]]
 
@@ -118,7 +117,7 @@ def _request(endpoint: WebSocketEndpoint, headers: Headers) -> Request:
     return Request(host=host, target=endpoint.resource, extra_headers=more)
 
 
-async def answer(transport: SocketStream, place: str, path: str, demanded: Headers) -> WSConnection:
+async def answer(transport: trio.abc.HalfCloseableStream, place: str, path: str, demanded: Headers) -> WSConnection:
     """Take the request of whoever connected from `place`, if it is for `path` and has the headers that are demanded.
 
     Raises TransportError when it is refused or there is none; the caller sets the time limit.
@@ -135,13 +134,13 @@ async def answer(transport: SocketStream, place: str, path: str, demanded: Heade
     return connection
 
 
-async def _read_request(connection: WSConnection, transport: SocketStream, place: str) -> Request:
+async def _read_request(connection: WSConnection, transport: trio.abc.HalfCloseableStream, place: str) -> Request:
     while True:
         data = await transport.receive_some(_PIECE)
         if not data:
             raise TransportError(f"{place} closed the connection before it had asked for a WebSocket")
         try:
-            connection.receive_data(data)
+            connection.receive_data(bytes(data))
         except RemoteProtocolError as error:
             await _refuse(connection, transport, place, _status_of(error), str(error))
         except UnicodeError:  # wsproto takes a Host that is no name for one
@@ -175,7 +174,7 @@ def _judge(request: Request, path: str, demanded: Headers) -> tuple[int, str] | 
 
 
 async def _refuse(
-    connection: WSConnection, transport: SocketStream, place: str, status: int, sentence: str
+    connection: WSConnection, transport: trio.abc.HalfCloseableStream, place: str, status: int, sentence: str
 ) -> NoReturn:
     body = f"pytunnel: {sentence}\n".encode()
     headers = [

@@ -21,7 +21,6 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, Tex
 from wsproto.frame_protocol import CloseReason
 
 from pytunnel.transport.errors import TransportError
-from pytunnel.transport.sockets import SocketStream
 
 MESSAGE_LIMIT = 1024 * 1024
 """Bytes of one message that we accept."""
@@ -43,12 +42,12 @@ class WebSocketStream(trio.abc.Stream):
     """One WebSocket over `transport`, which it owns.
 
     `place` names the peer in errors. `open_` does the HTTP part, at the first use of the stream or in `open`: whoever
-    accepts a connection must not wait for a stranger's request. `socket` is the socket under it all.
+    accepts a connection must not wait for a stranger's request. `carrier` is the connection under it all.
     """
 
-    def __init__(self, transport: trio.abc.Stream, socket: SocketStream, place: str, open_: Open) -> None:
+    def __init__(self, transport: trio.abc.Stream, carrier: trio.abc.Stream, place: str, open_: Open) -> None:
         self.transport = transport
-        self.socket = socket
+        self.carrier = carrier
         self._place = place
         self._open = open_
         self._connection: WSConnection | None = None

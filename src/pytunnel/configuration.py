@@ -16,6 +16,7 @@ from pytunnel.endpoint import (
     Endpoint,
     ExecEndpoint,
     StdioEndpoint,
+    SystemdEndpoint,
     TcpEndpoint,
     WebSocketEndpoint,
     parse_endpoint,
@@ -278,6 +279,8 @@ def _endpoints(
     if source is None or target is None:
         raise ConfigurationError("FROM and TO are needed: where to accept connections, and where to carry them")
     accepted, dialled = parse_endpoint(source), parse_endpoint(target)
+    if isinstance(dialled, SystemdEndpoint):
+        raise ConfigurationError(f"TO can't be {dialled}: systemd passes sockets that accept; give it as FROM")
     if isinstance(accepted, StdioEndpoint) and isinstance(dialled, StdioEndpoint):
         raise ConfigurationError("FROM and TO can't both be stdio: there is one standard input and output")
     return accepted, dialled
@@ -296,9 +299,7 @@ def _gateway(options: Mapping[str, Value], peer_names: tuple[str, ...]) -> tuple
     return source, AllowedTargets(tuple(map(parse_allowed, patterns)), None if port is None else int(str(port)))
 
 
-def _check_web_sockets(
-    side: Side, accepted: Endpoint, dialled: Endpoint | AllowedTargets, tls: TlsSettings
-) -> None:
+def _check_web_sockets(side: Side, accepted: Endpoint, dialled: Endpoint | AllowedTargets, tls: TlsSettings) -> None:
     secured, plain = (accepted, dialled) if side is Side.SERVER else (dialled, accepted)
     if isinstance(plain, WebSocketEndpoint):
         raise ConfigurationError(

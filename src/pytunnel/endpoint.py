@@ -1,4 +1,5 @@
-"""How a place is written: `HOST:PORT`, `[V6]:PORT`, `:PORT`, `unix:PATH`, `exec:COMMAND`, `stdio:`, `ws://…`, `wss://…`.
+"""How a place is written: `HOST:PORT`, `[V6]:PORT`, `:PORT`, `unix:PATH`, `exec:COMMAND`, `stdio:`, `ws://…`, `wss://…`,
+`systemd:NAME`.
 
 Parsing only; `pytunnel.transport` opens what is parsed here.
 """
@@ -13,7 +14,7 @@ from ipaddress import IPv6Address
 
 from pytunnel.errors import PytunnelError
 
-_FORMS = "HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH, exec:COMMAND, stdio: or ws://HOST:PORT/PATH (wss://…)"
+_FORMS = "HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH, exec:COMMAND, stdio:, systemd:NAME or ws://HOST:PORT/PATH (wss://…)"
 _WEB_PORTS = {"ws": 80, "wss": 443}  # RFC 6455, 3
 _URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*", re.ASCII)  # RFC 3986, 3.3
 _URL_QUERY = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*", re.ASCII)
@@ -87,7 +88,17 @@ class WebSocketEndpoint:
         return f"{'wss' if self.secure else 'ws'}://{self.server}{self.path}{'?…' if self.query else ''}"
 
 
-Endpoint = TcpEndpoint | UnixEndpoint | ExecEndpoint | StdioEndpoint | WebSocketEndpoint
+@dataclass(frozen=True, slots=True)
+class SystemdEndpoint:
+    """The listening sockets that systemd passed to us: those with a name (FileDescriptorName=), or all of them."""
+
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"systemd:{self.name}"
+
+
+Endpoint = TcpEndpoint | UnixEndpoint | ExecEndpoint | StdioEndpoint | WebSocketEndpoint | SystemdEndpoint
 
 
 def parse_endpoint(text: str) -> Endpoint:
@@ -102,6 +113,8 @@ def parse_endpoint(text: str) -> Endpoint:
         return _parse_unix(text, rest)
     if colon and scheme == "exec":
         return _parse_exec(text, rest)
+    if colon and scheme == "systemd":
+        return SystemdEndpoint(rest)
     if scheme.lower() in _WEB_PORTS and rest.startswith("//"):
         return _parse_web_socket(scheme.lower(), rest.removeprefix("//"))
     return _parse_tcp(text)

@@ -28,7 +28,7 @@ from pytunnel.configuration import (
     read_values,
 )
 from pytunnel.confinement.switch import Confine
-from pytunnel.endpoint import Endpoint, EndpointError, StdioEndpoint, TcpEndpoint, UnixEndpoint
+from pytunnel.endpoint import Endpoint, EndpointError, StdioEndpoint, SystemdEndpoint, TcpEndpoint, UnixEndpoint
 from pytunnel.errors import PytunnelError
 from pytunnel.status.address import StatusEndpoint, parse_status_address
 from pytunnel.tls.context import Side
@@ -221,4 +221,4 @@ def _check_together(tunnels: Sequence[TunnelPlan], file: str) -> None:
 
 def _is_one_place(source: Endpoint) -> bool:
     """Whether one tunnel alone can accept there; for port 0 the system chooses another port each time."""
-    return isinstance(source, UnixEndpoint) or (isinstance(source, TcpEndpoint) and source.port != 0)
+    return isinstance(source, (UnixEndpoint, SystemdEndpoint)) or (isinstance(source, TcpEndpoint) and source.port != 0)

@@ -1,7 +1,7 @@
 """What systemd hands to a service, and what it is told: sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3).
 
 The protocols are a few variables of the environment, and datagrams of lines NAME=VALUE. Without systemd all of this
-does nothing. The variables are taken out of the environment: they are not meant for programs that we start.
+does nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -53,7 +53,7 @@ class Notifier:
 
 
 def take_notifier(environment: MutableMapping[str, str]) -> Notifier:
-    """The notifier that the manager's variables describe."""
+    """The notifier that the manager's variables describe; they are taken away, no program that we start has a say."""
     address = environment.pop("NOTIFY_SOCKET", None)
     interval, process = environment.pop("WATCHDOG_USEC", ""), environment.pop("WATCHDOG_PID", None)
     meant = process is None or process == str(os.getpid())
@@ -63,10 +63,10 @@ def take_notifier(environment: MutableMapping[str, str]) -> Notifier:
     return Notifier("\0" + address[1:] if address.startswith("@") else address, watchdog)
 
 
-def take_sockets(environment: MutableMapping[str, str]) -> list[tuple[str, int]]:
+def passed_sockets(environment: Mapping[str, str]) -> list[tuple[str, int]]:
     """The descriptors passed to this very process, each with its name; no program that we start inherits them."""
-    process, count = environment.pop("LISTEN_PID", None), environment.pop("LISTEN_FDS", "")
-    names = environment.pop("LISTEN_FDNAMES", "").split(":")
+    process, count = environment.get("LISTEN_PID"), environment.get("LISTEN_FDS", "")
+    names = environment.get("LISTEN_FDNAMES", "").split(":")
     if process != str(os.getpid()) or not count.isdigit():
         return []
     passed = range(_FIRST, _FIRST + int(count))

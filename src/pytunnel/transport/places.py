@@ -7,9 +7,17 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from pytunnel.endpoint import Endpoint, ExecEndpoint, StdioEndpoint, TcpEndpoint, UnixEndpoint, WebSocketEndpoint
+from pytunnel.endpoint import (
+    Endpoint,
+    ExecEndpoint,
+    StdioEndpoint,
+    SystemdEndpoint,
+    TcpEndpoint,
+    UnixEndpoint,
+    WebSocketEndpoint,
+)
 from pytunnel.errors import PytunnelError
-from pytunnel.transport import process, proxy, stdio, tcp, unix, web
+from pytunnel.transport import passed, process, proxy, stdio, tcp, unix, web
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.sockets import SocketListener, SocketStream
@@ -35,6 +43,8 @@ async def open_listeners(endpoint: Endpoint, options: SocketOptions) -> Sequence
             return [stdio.OneConnection(stdio.open_stream())]
         case WebSocketEndpoint():
             return await web.open_listeners(endpoint, options)
+        case SystemdEndpoint():
+            return passed.open_listeners(endpoint)
 
 
 async def dial(endpoint: Endpoint, options: SocketOptions) -> Stream:
@@ -51,6 +61,8 @@ async def dial(endpoint: Endpoint, options: SocketOptions) -> Stream:
                 return stdio.open_stream()
             case WebSocketEndpoint():
                 return await web.dial(endpoint, options)
+            case SystemdEndpoint():
+                raise TransportError(f"{endpoint} is a place to accept connections, none to carry them to")
     except OSError as error:  # this process has no file descriptor left, for example: no fault of the place
         raise TransportError(f"{endpoint} can't be reached: {error.strerror}") from error
 

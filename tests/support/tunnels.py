@@ -98,9 +98,8 @@ def started(
     stdout: int | IO[bytes] = subprocess.DEVNULL,
 ) -> Iterator[Program]:
     """Start a program and kill it at the end of the block, if it still runs."""
-    process = subprocess.Popen(
-        list(command), stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, env=_environment(environment or {})
-    )
+    own = environment_of_programs(environment)
+    process = subprocess.Popen(list(command), stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, env=own)
     program = Program(process)
     program.follow()
     try:
@@ -154,7 +153,7 @@ def credentials(settings: TlsSettings) -> list[str]:
     return ["--cert", str(settings.certificate), "--ca", str(settings.ca)]
 
 
-def _environment(more: Mapping[str, str]) -> dict[str, str]:
+def environment_of_programs(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment without settings of pytunnel's, and with `more`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTUNNEL_")}
-    return kept | {"PYTHONPATH": str(_ROOT / "src"), "PYTHONUNBUFFERED": "1"} | dict(more)
+    return kept | {"PYTHONPATH": str(_ROOT / "src"), "PYTHONUNBUFFERED": "1"} | dict(more or {})

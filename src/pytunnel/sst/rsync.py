@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.manifest import FOREIGN_DIRECTORIES, FileSet
-from pytunnel.status.place import STATUS_SOCKET
+from pytunnel.status.address import STATUS_SOCKET
 
 PLAN_SUFFIX = "-plan"
 USER = "pytunnel"

@@ -9,6 +9,9 @@ StatusEndpoint = TcpEndpoint | UnixEndpoint
 LOOPBACK = "127.0.0.1"
 """What an address without a host means: who wants others to look has to say so."""
 
+STATUS_SOCKET = "wsrep_sst_status.sock"
+"""In a datadir, that of the state transfer that runs there: of mode 0600, never sent, and deleted by no other."""
+
 
 def parse_status_address(text: str) -> StatusEndpoint:
     """Understand the address as a person writes it; raises EndpointError."""

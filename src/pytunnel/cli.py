@@ -17,6 +17,7 @@ from pytunnel import __version__, logs
 from pytunnel.cli_certs import add_certs
 from pytunnel.cli_command import CommandParser, Commands, add_command
 from pytunnel.cli_doctor import add_doctor
+from pytunnel.cli_status import add_status
 from pytunnel.configuration import OPTIONS
 from pytunnel.errors import PytunnelError
 from pytunnel.service_plan import PROCESS_OPTIONS, plan_service
@@ -117,6 +118,7 @@ def _parser() -> CommandParser:
     run_many.set_defaults(run=_run_tunnels)
     add_certs(commands)
     add_doctor(commands)
+    add_status(commands)
     demo = add_command(commands, "demo", "show a transfer of a directory between two ends here", _DEMO_EXAMPLES)
     demo.add_argument("--size", metavar="MB", type=int, default=200, help="megabytes to transfer (default 200)")
     demo.set_defaults(run=_run_demo)

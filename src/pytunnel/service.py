@@ -19,11 +19,12 @@ from pytunnel.confinement.switch import confine
 from pytunnel.endpoint import Endpoint, ExecEndpoint, StdioEndpoint, TcpEndpoint, WebSocketEndpoint
 from pytunnel.heap import keep_freed_memory
 from pytunnel.http_connect import AllowedTargets, HttpGateway
-from pytunnel.service_confinement import needs_programs, rules_for
 from pytunnel.renewal import Renewal, load
+from pytunnel.service_confinement import needs_programs, rules_for
 from pytunnel.service_plan import ServicePlan, about
 from pytunnel.status.counters import TunnelCounters, describe_certificates
 from pytunnel.status.listening import open_status
+from pytunnel.status.server import serve as serve_status
 from pytunnel.status.snapshot import DRAINING, ENDED, LISTENING, Snapshot, TunnelState
 from pytunnel.systemd import Notifier, take_notifier
 from pytunnel.tls.context import Side
@@ -169,8 +170,6 @@ async def _listen(plan: ServicePlan, services: Sequence[Service]) -> Sequence[Li
 
 async def _tell(listeners: Sequence[Listener], services: Sequence[Service]) -> None:
     """Answer whoever asks how the tunnels are, until cancelled."""
-    from pytunnel.status import server  # takes a tenth of a second, which a process without status saves
-
     began = time.time()
 
     async def take() -> Snapshot:
@@ -179,7 +178,7 @@ async def _tell(listeners: Sequence[Listener], services: Sequence[Service]) -> N
     async with trio.open_nursery() as nursery:
         for service in services:
             nursery.start_soon(service.counters.keep_rates)
-        nursery.start_soon(server.serve, listeners, take)
+        nursery.start_soon(serve_status, listeners, take)
 
 
 async def _make_tunnel(plan: TunnelPlan, context: SSL.Context, counters: TunnelCounters) -> Tunnel:

@@ -14,8 +14,8 @@ from tests.support.sst import LIMIT, POSITION, PlayedServer, Run
 
 pytestmark = needs("rsync", "my_print_defaults")
 
-# The joiner's rsync for one connection, as the joiner starts it.
-DAEMON = "sh -c 'exec rsync --daemon --config=$CONFIG'"
+# The joiner's rsync for one connection over pipes; started as inetd does it would demand a socket.
+DAEMON = "sh -c 'exec rsync --server --daemon --config=$CONFIG .'"
 Pair = tuple[PlayedServer, PlayedServer]
 
 

@@ -153,6 +153,19 @@ def credentials(settings: TlsSettings) -> list[str]:
     return ["--cert", str(settings.certificate), "--ca", str(settings.ca)]
 
 
+def ran(command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end; its exit code, and what it said."""
+    return subprocess.run(
+        list(command),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment_of_programs(environment),
+        timeout=LIMIT,
+    )
+
+
 def environment_of_programs(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment without settings of pytunnel's, and with `more`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTUNNEL_")}

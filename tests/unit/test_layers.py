@@ -17,6 +17,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pytunnel.cli_certs",
         "pytunnel.cli_command",
         "pytunnel.cli_doctor",
+        "pytunnel.cli_status",
+        "pytunnel.status.display",
         "pytunnel.demo",
         "pytunnel.__main__",
         "pytunnel.sst.shim",

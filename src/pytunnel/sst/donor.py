@@ -23,6 +23,7 @@ from pytunnel.sst.peers import expected_joiner
 from pytunnel.sst.plan import PLAN_FILE, format_failure, format_plan
 from pytunnel.sst.progress import Progress, report
 from pytunnel.sst.setup import Setup, confine_role
+from pytunnel.sst.showing import Showing, shown
 from pytunnel.sst.state import Position, State, format_state, parse_position
 from pytunnel.transport import places
 from pytunnel.transport.places import Stream
@@ -75,25 +76,31 @@ async def donate(setup: Setup) -> None:
     async with workplace.claim(request.datadir):
         with workplace.private_directory(request.datadir, request.tmpdir) as private:
             confine_role(setup, private)
-            courier = await _make_courier(setup, progress)
-            modules = await courier.list_modules()
-            if setup.method.module not in modules:
-                raise SstError(
-                    f"{courier.place} offers no rsync module {setup.method.module}; does it use this SST method?",
-                    exit_code=ExitCode.PROTOCOL,
-                )
-            donation = _Donation(setup, courier, modules, private, progress)
-            async with _failure_told(donation):
-                await _check_before_flush(donation)
-                if request.bypass:
-                    await _bypass(donation)
-                    return
-                try:
-                    await _full(donation)
-                finally:
-                    # The server writes this file twice within a millisecond, the second time after we took it.
-                    (request.datadir / _FLUSHED).unlink(missing_ok=True)
-                    (request.datadir / binlog.ARCHIVE).unlink(missing_ok=True)
+            showing = Showing(setup, progress)
+            async with shown(showing):
+                courier = await _make_courier(setup, showing)
+                modules = await courier.list_modules()
+                if setup.method.module not in modules:
+                    raise SstError(
+                        f"{courier.place} offers no rsync module {setup.method.module}; does it use this SST method?",
+                        exit_code=ExitCode.PROTOCOL,
+                    )
+                await _serve(_Donation(setup, courier, modules, private, progress))
+
+
+async def _serve(donation: _Donation) -> None:
+    datadir = donation.setup.request.datadir
+    async with _failure_told(donation):
+        await _check_before_flush(donation)
+        if donation.setup.request.bypass:
+            await _bypass(donation)
+            return
+        try:
+            await _full(donation)
+        finally:
+            # The server writes this file twice within a millisecond, the second time after we took it.
+            (datadir / _FLUSHED).unlink(missing_ok=True)
+            (datadir / binlog.ARCHIVE).unlink(missing_ok=True)
 
 
 @asynccontextmanager
@@ -139,7 +146,7 @@ async def _check_before_flush(donation: _Donation) -> None:
         )
 
 
-async def _make_courier(setup: Setup, progress: Progress) -> Courier:
+async def _make_courier(setup: Setup, showing: Showing) -> Courier:
     address = setup.request.address
     joiner = TcpEndpoint(address.host, address.port)
     target = setup.settings.route.to(address)
@@ -151,11 +158,12 @@ async def _make_courier(setup: Setup, progress: Progress) -> Courier:
     async def dial() -> Stream:
         return await places.dial(target, setup.settings.sockets)
 
-    tunnel = Tunnel(dial, str(target), limits, client=client, observe=_note)
-    return Courier(tunnel, str(target), setup.request.secret, progress)
+    showing.tunnel = Tunnel(dial, str(target), limits, client=client, observe=partial(_note, showing))
+    return Courier(showing.tunnel, str(target), setup.request.secret, showing.progress)
 
 
-def _note(connection: Connection) -> None:
+def _note(showing: Showing, connection: Connection) -> None:
+    showing.observe(connection)
     if connection.ended:
         log.debug("%s: %d bytes out, %d in", connection.target, connection.traffic.outward, connection.traffic.inward)
 

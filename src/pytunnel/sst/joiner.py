@@ -27,6 +27,7 @@ from pytunnel.sst.plan import PLAN_FILE, parse_failure, parse_plan
 from pytunnel.sst.progress import Progress, report
 from pytunnel.sst.received import open_received, read_note, remove
 from pytunnel.sst.setup import Setup, confine_role
+from pytunnel.sst.showing import Showing, shown
 from pytunnel.sst.state import State, parse_state
 from pytunnel.transport import places, process
 from pytunnel.transport.errors import TransportError
@@ -48,6 +49,7 @@ class _Reception:
     secret: rsync.Secret | None
     private: Path
     progress: Progress
+    showing: Showing
     tunnel: Tunnel | None = None
     last_failure: str | None = None
     last_complaint: str | None = None
@@ -61,6 +63,7 @@ class _Reception:
 
     def observe(self, connection: Connection) -> None:
         """Follow each connection; when one has ended, look what it brought."""
+        self.showing.observe(connection)
         if connection.session is not None:
             self.progress.observe(connection)
             self.present.add(connection)
@@ -108,12 +111,14 @@ async def join(setup: Setup) -> None:
             workplace.in_progress(request.datadir),
         ):
             secret = None if setup.settings.legacy_donor else rsync.Secret(rsync.USER, secrets.token_hex(32))
-            reception = _Reception(setup, secret, private, Progress("received"))
+            progress = Progress("received")
+            reception = _Reception(setup, secret, private, progress, Showing(setup, progress))
             try:
-                state = await _receive(reception)
-                if not state.bypass:
-                    _warn_of_aria(reception)
-                    await trio.to_thread.run_sync(_unpack_binlogs, reception)
+                async with shown(reception.showing):
+                    state = await _receive(reception)
+                    if not state.bypass:
+                        _warn_of_aria(reception)
+                        await trio.to_thread.run_sync(_unpack_binlogs, reception)
             except* trio.Cancelled:
                 # Who cancels, a server that gives up for example, knows nothing of what went wrong here.
                 reasons = [text for text in (reception.last_failure, reception.last_complaint) if text is not None]
@@ -141,6 +146,7 @@ async def _receive(reception: _Reception) -> State:
         sockets=setup.settings.sockets,
         observe=reception.observe,
     )
+    reception.showing.tunnel = reception.tunnel
     announced = replace(setup.request.address, port=_announced_port(setup, listeners), module=setup.method.module)
     try:
         async with trio.open_nursery() as nursery:

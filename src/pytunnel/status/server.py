@@ -17,7 +17,6 @@ import h11
 import trio
 
 from pytunnel.accepting import accept_from
-from pytunnel.status.metrics import CONTENT_TYPE, format_metrics
 from pytunnel.status.snapshot import Snapshot, to_json, unreadiness
 from pytunnel.transport.places import Listener, Stream
 
@@ -96,7 +95,7 @@ async def _answer(request: h11.Request, take: Take) -> _Answer:
             case b"/readyz":
                 return _readiness(await take())
             case b"/metrics":
-                return _Answer(HTTPStatus.OK, format_metrics(await take()), CONTENT_TYPE)
+                return _metrics(await take())
             case b"/status":
                 return _status(await take())
     except Exception as error:  # a fault of ours in telling how the tunnels are must not end them
@@ -110,6 +109,12 @@ def _readiness(snapshot: Snapshot) -> _Answer:
     if reasons:
         return _text(HTTPStatus.SERVICE_UNAVAILABLE, "\n".join(reasons))
     return _text(HTTPStatus.OK, "ready")
+
+
+def _metrics(snapshot: Snapshot) -> _Answer:
+    from pytunnel.status.metrics import CONTENT_TYPE, format_metrics  # loaded where somebody asks: it takes its time
+
+    return _Answer(HTTPStatus.OK, format_metrics(snapshot), CONTENT_TYPE)
 
 
 def _status(snapshot: Snapshot) -> _Answer:

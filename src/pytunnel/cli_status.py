@@ -1,0 +1,95 @@
+"""`pytunnel status`: how a running pytunnel is, live in a terminal, once elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pytunnel.cli_command import Commands, add_command
+from pytunnel.configuration import ConfigurationError
+from pytunnel.status.address import StatusEndpoint, parse_status_address
+from pytunnel.status.asking import ask
+from pytunnel.status.errors import StatusError
+from pytunnel.status.place import in_directory
+from pytunnel.status.snapshot import Snapshot, to_json
+
+_EXAMPLES = """\
+ADDRESS is what the running pytunnel was given as --status: HOST:PORT, :PORT or unix:PATH.
+
+examples:
+    pytunnel status :9090
+    pytunnel status --datadir /var/lib/mysql        # of the state transfer that runs there
+    pytunnel status --json unix:/run/pytunnel.sock
+"""
+
+_INTERVAL = 1.0  # seconds between two looks
+_WIDTH = 240  # columns of plain text, which nobody folds
+
+
+def add_status(commands: Commands) -> None:
+    """Add the command to the program's."""
+    parser = add_command(commands, "status", "show how a running pytunnel is", _EXAMPLES)
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("address", metavar="ADDRESS", nargs="?", help="where to ask (default: PYTUNNEL_STATUS)")
+    place.add_argument("--datadir", metavar="DIR", type=Path, help="ask the state transfer that runs in this datadir")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON, once")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    with _place(arguments) as endpoint:
+        first = ask(endpoint)
+        if arguments.json:
+            print(json.dumps(to_json(first)))
+        elif sys.stdout.isatty():
+            _follow(first, lambda: ask(endpoint))
+        else:
+            _print(first)
+    return 0
+
+
+@contextmanager
+def _place(arguments: argparse.Namespace) -> Iterator[StatusEndpoint]:
+    if arguments.datadir is not None:
+        with in_directory(arguments.datadir) as endpoint:
+            try:
+                yield endpoint
+            except StatusError as error:
+                raise StatusError(f"no state transfer runs in {arguments.datadir}") from error
+        return
+    address = arguments.address or os.environ.get("PYTUNNEL_STATUS")
+    if not address:
+        raise ConfigurationError("where to ask is not known: give ADDRESS, --datadir DIR, or PYTUNNEL_STATUS")
+    yield parse_status_address(address)
+
+
+def _print(snapshot: Snapshot) -> None:
+    from rich.console import Console
+
+    from pytunnel.status.display import draw
+
+    Console(width=_WIDTH, color_system=None, highlight=False).print(draw(snapshot))
+
+
+def _follow(snapshot: Snapshot, look: Callable[[], Snapshot]) -> None:
+    """Draw until the process that is watched ends, or its watcher has seen enough (Ctrl-C)."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from pytunnel.status.display import draw
+
+    try:
+        with Live(draw(snapshot), console=Console(highlight=False), auto_refresh=False) as live:
+            while True:
+                time.sleep(_INTERVAL)
+                live.update(draw(look()), refresh=True)
+    except StatusError:
+        print("ended")
+    except KeyboardInterrupt:
+        print()

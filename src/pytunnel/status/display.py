@@ -1,0 +1,122 @@
+"""A snapshot as people read it: tables for a terminal, the same as plain text elsewhere."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from pytunnel.logs import one_line
+from pytunnel.sst.manifest import Amount
+from pytunnel.sst.progress import describe, size
+from pytunnel.status.snapshot import Snapshot, TransferState, TunnelState, unreadiness
+
+_BAR = 60  # columns
+
+
+def draw(snapshot: Snapshot) -> RenderableType:
+    """The whole status, for a console of rich."""
+    return Group(*_parts(snapshot))
+
+
+def _parts(snapshot: Snapshot) -> Iterator[RenderableType]:
+    reasons = unreadiness(snapshot)
+    age = duration(snapshot.taken - snapshot.began)
+    yield _text(f"pytunnel {snapshot.version}, running for {age}: {'ready' if not reasons else 'NOT READY'}")
+    yield from (_text(f"  {reason}", "red") for reason in reasons)
+    if snapshot.transfer is not None:
+        yield from _transfer(snapshot.transfer)
+    yield _tunnels(snapshot)
+    if any(tunnel.connections for tunnel in snapshot.tunnels):
+        yield _connections(snapshot)
+
+
+def _transfer(transfer: TransferState) -> Iterator[RenderableType]:
+    verb = "received" if transfer.role == "joiner" else "sent"
+    known = transfer.total is not None and transfer.files is not None
+    total = Amount(transfer.total or 0, transfer.files or 0) if known else None
+    line = describe(verb, transfer.moved, total, transfer.rate)
+    yield _text(f"state transfer as {transfer.role} with {transfer.peer}, for {duration(transfer.seconds)}: {line}")
+    if total is not None and total.bytes:
+        yield ProgressBar(total=total.bytes, completed=min(transfer.moved, total.bytes), width=_BAR)
+
+
+def _tunnels(snapshot: Snapshot) -> Table:
+    table = _table(
+        "tunnel", "from", "to", "state", "open", "completed", "failed", "refused", "out", "in", "certificate"
+    )
+    for tunnel in snapshot.tunnels:
+        _row(
+            table,
+            tunnel.name,
+            tunnel.source,
+            tunnel.target,
+            tunnel.state,
+            str(tunnel.open),
+            *(str(_ended(tunnel, outcome)) for outcome in ("completed", "failed", "refused")),
+            _traffic(tunnel.bytes_out, tunnel.rate_out),
+            _traffic(tunnel.bytes_in, tunnel.rate_in),
+            _expiry(tunnel),
+        )
+    return table
+
+
+def _ended(tunnel: TunnelState, outcome: str) -> int:
+    return sum(each.count for each in tunnel.outcomes if each.outcome == outcome)
+
+
+def _expiry(tunnel: TunnelState) -> str:
+    moments = [each.not_after for each in tunnel.certificates if each.own]
+    if not moments:
+        return "none"
+    return f"until {datetime.datetime.fromtimestamp(min(moments), datetime.UTC):%Y-%m-%d}"
+
+
+def _connections(snapshot: Snapshot) -> Table:
+    table = _table("connection", "peer", "from", "to", "cipher", "out", "in", "time")
+    for tunnel in snapshot.tunnels:
+        for each in tunnel.connections:
+            _row(
+                table,
+                tunnel.name,
+                each.peer,
+                each.source,
+                each.target,
+                f"{each.tls} {each.cipher}",
+                _traffic(each.bytes_out, each.rate_out),
+                _traffic(each.bytes_in, each.rate_in),
+                duration(each.seconds),
+            )
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(1, 2, 0, 0), collapse_padding=True)
+    for column in columns:
+        table.add_column(column, header_style="bold", overflow="fold")
+    return table
+
+
+def _row(table: Table, *cells: str) -> None:
+    table.add_row(*map(_text, cells))
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Text with nothing in it that a terminal would obey: names come from peers."""
+    return Text(one_line(text), style)
+
+
+def _traffic(amount: int, rate: float) -> str:
+    return f"{size(amount)}, {size(rate)}/s" if rate else size(amount)
+
+
+def duration(seconds: float) -> str:
+    """A time for people, in its two largest units: `2 h 5 min`."""
+    whole = max(int(seconds), 0)
+    units = (("d", whole // 86400), ("h", whole // 3600 % 24), ("min", whole // 60 % 60), ("s", whole % 60))
+    first = next((number for number, (_, count) in enumerate(units) if count), len(units) - 1)
+    return " ".join(f"{count} {unit}" for unit, count in units[first : first + 2] if count) or "0 s"

@@ -10,7 +10,19 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import BenchError, handshakes, machine, memory, peers, processes, report, snapshots, startup, streams
+from bench import (
+    BenchError,
+    handshakes,
+    machine,
+    memory,
+    peers,
+    processes,
+    report,
+    snapshots,
+    startup,
+    streams,
+    websocket,
+)
 from bench.credentials import make_ends
 from bench.results import Results, Sample
 from bench.sizes import FULL, QUICK, Sizes
@@ -63,6 +75,7 @@ def _measure(sizes: Sizes, folder: Path) -> Iterator[Sample]:
     ends = make_ends(folder / "shared", "rsa")
     yield from startup.measure(sizes, ends)
     yield from streams.measure(sizes, ends)
+    yield from websocket.measure(sizes, ends)
     yield from handshakes.measure(sizes, folder / "handshakes")
     yield from memory.measure(sizes, ends)
     yield from snapshots.measure(sizes, ends)

@@ -62,6 +62,16 @@ def _pytunnel(command: str, route: Route, end: End, *options: str) -> list[str]:
     return [*words, f"{HOST}:{route.port}", f"{HOST}:{route.target}"]
 
 
+def _web_client(route: Route, end: End) -> list[str]:
+    *words, _ = _pytunnel_client(route, end)
+    return [*words, f"ws://{HOST}:{route.target}/"]
+
+
+def _web_server(route: Route, end: End) -> list[str]:
+    *words, _, target = _pytunnel_server(route, end)
+    return [*words, f"ws://{HOST}:{route.port}/", target]
+
+
 def _plain(route: Route, _end: End) -> list[str]:
     return [sys.executable, "-m", "bench.plain_relay", str(route.port), str(route.target)]
 
@@ -127,6 +137,7 @@ def _write(path: Path, lines: list[str]) -> str:
 
 
 PYTUNNEL = Peer("pytunnel", _pytunnel_client, _pytunnel_server)
+WEB_SOCKET = Peer("pytunnel in a WebSocket", _web_client, _web_server)
 SOCAT = Peer("socat", _socat_client, _socat_server, "socat")
 SOCAT_NODELAY = Peer("socat nodelay", _without_nagle(_socat_client), _without_nagle(_socat_server), "socat")
 STUNNEL = Peer("stunnel", _stunnel_client, _stunnel_server, "stunnel")

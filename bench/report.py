@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import datadir, goals, handshakes, memory, plots, snapshots, startup, streams
+from bench import datadir, goals, handshakes, memory, plots, snapshots, startup, streams, websocket
 from bench.credentials import KEYS
 from bench.results import Results
 
@@ -68,6 +68,15 @@ def _sections(results: Results) -> Iterator[_Section]:
         [streams.experiment(count) for count in streams.COUNTS],
         (streams.THROUGHPUT, streams.CPU),
         ((streams.THROUGHPUT, "throughput.png"), (streams.CPU, "cpu.png")),
+    )
+    yield _Section(
+        "Inside a WebSocket",
+        f"{_gigabytes(sizes['stream_bytes'] // websocket.SHARE)} as above, through the tunnel and through one whose "
+        "ends speak `ws://` to each other, without a proxy between them. The protocol wants every byte from the "
+        "connecting end masked, and both ends do that in Python. [websocket.md](websocket.md) says when to use it; "
+        "there is no figure to reach.",
+        [websocket.experiment(count) for count in websocket.COUNTS],
+        (streams.THROUGHPUT, streams.CPU),
     )
     yield _Section(
         "New connections (goal 3)",

@@ -31,6 +31,7 @@ from bench.sink import serve
 from tests.support.programs import needs
 
 TUNNELS = [pytest.param(peer, marks=needs(*filter(None, [peer.program])), id=peer.name) for peer in peers.ALL]
+TUNNELS.append(pytest.param(peers.WEB_SOCKET, id=peers.WEB_SOCKET.name))
 PYTUNNEL_AND_SOCAT = [TUNNELS[peers.ALL.index(peer)] for peer in (peers.PYTUNNEL, peers.SOCAT)]
 SNAPSHOT_WAYS = [
     pytest.param(peer, marks=needs("rsync", "my_print_defaults", *filter(None, [peer.program])), id=peer.name)

@@ -218,6 +218,7 @@ def _destination(plan: TunnelPlan, context: SSL.Context) -> Dial | Gateway:
 
 
 async def _client(plan: TunnelPlan, target: Endpoint, context: SSL.Context) -> TlsClient:
+    places.check_dialling(target, plan.dialling)
     return make_client(target, plan.tls, context, await _expected_peer(plan, target), plan.limits.handshake)
 
 

@@ -150,6 +150,7 @@ async def _make_courier(setup: Setup, showing: Showing) -> Courier:
     address = setup.request.address
     joiner = TcpEndpoint(address.host, address.port)
     target = setup.settings.route.to(address)
+    places.check_dialling(target, setup.settings.sockets)
     limits = Limits(idle=patience.IDLE_LIMIT)
     expected = await expected_joiner(address.host, setup.settings, setup.credentials)
     client = make_client(joiner, setup.settings.tls, setup.context, expected, limits.handshake)

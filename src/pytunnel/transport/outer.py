@@ -7,6 +7,7 @@ mutual TLS inside.
 
 from __future__ import annotations
 
+import functools
 import ssl
 from pathlib import Path
 
@@ -18,13 +19,32 @@ from pytunnel.transport.upgrade import ascii_name
 
 
 def make_context(ca: Path | None) -> ssl.SSLContext:
-    """A context that trusts the system's CAs, or instead those of a PEM file; raises TransportError."""
+    """A context that trusts the system's CAs, or instead those of a PEM file; raises TransportError.
+
+    A file that was changed since is read again.
+    """
+    file = ca or ssl.get_default_verify_paths().cafile
+    return _make_context(ca, _version_of(file) if file is not None else None)
+
+
+def _version_of(file: Path | str) -> tuple[int, ...] | None:
+    try:
+        status = Path(file).stat()
+    except OSError:
+        return None  # reading it will say why
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+# Reading the system's CAs takes longer than all the rest of a connection: it is done once for many.
+@functools.lru_cache(maxsize=8)
+def _make_context(ca: Path | None, version: tuple[int, ...] | None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=ca)
     except (OSError, ssl.SSLError) as error:
         reason = error.strerror if not isinstance(error, ssl.SSLError) and error.strerror else "no PEM certificate"
         raise TransportError(f"--outer-ca {ca} can't be read: {reason}; expected a PEM file of certificates") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.hostname_checks_common_name = False  # RFC 9525: on the web a common name is no name any more
     context.set_alpn_protocols(["http/1.1"])  # a WebSocket needs it: a server that prefers HTTP/2 would speak that
     return context
 

@@ -95,6 +95,12 @@ async def kept_alive(*streams: Stream) -> AsyncIterator[None]:
         raise failure
 
 
+def check_dialling(endpoint: Endpoint, options: SocketOptions) -> None:
+    """Raise TransportError where dialling is known to fail before it is tried."""
+    if isinstance(endpoint, WebSocketEndpoint):
+        web.check_dialling(endpoint, options)
+
+
 async def abort(stream: Stream) -> None:
     """Close at once, and let the other end see an error where its kind of connection can show one."""
     connected = _tcp_socket(stream)

@@ -46,6 +46,12 @@ def check_listening(endpoint: WebSocketEndpoint) -> None:
         raise EndpointError(f"{endpoint} can't be listened at: a WebSocket is told from others by its path alone")
 
 
+def check_dialling(endpoint: WebSocketEndpoint, options: SocketOptions) -> None:
+    """Raise TransportError for what can be known to fail before anything is dialled: CAs that can't be read."""
+    if endpoint.secure:
+        outer.make_context(options.web.outer_ca)
+
+
 async def open_listeners(endpoint: WebSocketEndpoint, options: SocketOptions) -> list[WebSocketListener]:
     """Listen for WebSockets at the endpoint's path; raises TransportError, EndpointError."""
     check_listening(endpoint)

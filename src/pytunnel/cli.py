@@ -26,6 +26,7 @@ _DESCRIPTION = "Carry any TCP service, and Galera state snapshots, inside mutual
 
 _PLACES = """\
 FROM and TO are HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH, exec:COMMAND (one process for each connection) or stdio:.
+Where only HTTP passes, FROM of listen can be ws://HOST:PORT/PATH, TO of connect that or wss://HOST:PORT/PATH.
 Every option can also be set as PYTUNNEL_… in the environment (PYTUNNEL_CERT), or in a TOML file (--config).
 """
 
@@ -33,6 +34,9 @@ _LISTEN_EXAMPLES = """\
 examples:
   TLS in, plain out, to an rsync daemon on this host:
     pytunnel listen --cert node2.pem --ca bundle.crt node2.my.cluster:4444 127.0.0.1:873
+
+  the same inside WebSockets, behind a proxy that ends the outer TLS:
+    pytunnel listen --cert node2.pem --ca bundle.crt ws://0.0.0.0:8080/sst/node2.my.cluster 127.0.0.1:873
 
   one process for each connection, and only two peers:
     pytunnel listen --cert node2.pem --ca bundle.crt --peer-name node1.my.cluster --peer-name node3.my.cluster \\
@@ -43,6 +47,10 @@ _CONNECT_EXAMPLES = """\
 examples:
   plain in, TLS out, the peer's certificate must say node2.my.cluster:
     pytunnel connect --cert node1.pem --ca bundle.crt 127.0.0.1:4444 node2.my.cluster:4444
+
+  TLS inside a WebSocket, through an ingress; the token is in the environment (PYTUNNEL_HEADER):
+    pytunnel connect --cert node1.pem --ca bundle.crt --peer-name node2.my.cluster \\
+        127.0.0.1:4444 wss://edge.example:443/sst/node2.my.cluster
 
   a private way to a MariaDB server behind a listening pytunnel:
     pytunnel connect --cert me.pem --ca bundle.crt unix:/run/db.sock db1.my.cluster:3307

@@ -301,6 +301,13 @@ def test_a_port_that_another_program_has_is_a_fault(node: Node, doctor: Doctor) 
             assert doctor().of("port").status == "warning"
 
 
+def test_the_port_of_web_sockets_counts_where_a_joiner_listens_for_them(node: Node, doctor: Doctor) -> None:
+    with socket.create_server((HOST, 0)) as other:
+        node.sst["listen"] = f"ws://{HOST}:{other.getsockname()[1]}/sst"
+        assert doctor().of("port").status == "fault"
+    assert doctor().of("port").status == "ok"
+
+
 def test_files_are_looked_at_even_where_another_key_is_refused(node: Node, doctor: Doctor) -> None:
     node.sst["sockopt"] = "verifi=0"
     lose_key(node)

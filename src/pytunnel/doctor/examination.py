@@ -109,7 +109,9 @@ async def _examine_address(node: Node, roles: Sequence[Role], settings: Settings
         if Role.JOINER in roles:
             joiner = settings.get(Role.JOINER)
             sockets = joiner.sockets if joiner is not None else SocketOptions()
-            found.append(await examine_port(announced.address, sockets, node.datadir, node.running))
+            web_socket = joiner.route.listen if joiner is not None else None
+            place = announced.address if web_socket is None else Address(web_socket.server.host, web_socket.server.port)
+            found.append(await examine_port(place, sockets, node.datadir, node.running))
     return found
 
 

@@ -178,6 +178,11 @@ def test_any_two_texts_can_be_compared(pattern: str, host: str) -> None:
         assert ascii_host(pattern) == ascii_host(host) is not None
 
 
+@pytest.mark.parametrize("name", ["node1.my.cluster ", " node1.my.cluster", "\tnode1.my.cluster"])
+def test_an_alternative_name_with_a_blank_around_it_is_another_name(name: str) -> None:
+    assert not carries_name(certificate("x", names=dns(name)), "node1.my.cluster")
+
+
 # Addresses.
 
 

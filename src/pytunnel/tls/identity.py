@@ -148,10 +148,14 @@ def _alternative_addresses(certificate: x509.Certificate) -> list[IPAddress | No
 
 
 def _alternative_hosts(certificate: x509.Certificate) -> Iterator[DNSPattern]:
-    """The dNSNames one by one: one that is no host name does not make the others worthless."""
+    """The dNSNames one by one: one that is no host name does not make the others worthless.
+
+    service-identity takes blanks around a name away, which are no part of any.
+    """
     for name in alternatives(certificate).get_values_for_type(x509.DNSName):
-        with suppress(CertificateError):
-            yield DNSPattern.from_bytes(name.removesuffix(".").encode())
+        if name == name.strip():
+            with suppress(CertificateError):
+                yield DNSPattern.from_bytes(name.removesuffix(".").encode())
 
 
 def _san_has_host(certificate: x509.Certificate, name: str) -> bool:

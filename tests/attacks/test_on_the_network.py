@@ -269,7 +269,7 @@ async def test_weak_tls_is_refused(kind: str, as_server: bool) -> None:
 
 
 @in_trio_without_waiting
-async def test_a_renegotiation_is_refused_and_the_session_stays_as_it_was() -> None:
+async def test_a_renegotiation_is_refused() -> None:
     ours, theirs = memory_stream_pair()
     server = TlsStream(ours, context_of(SERVER, [CA]), Side.SERVER, place="the peer", expected=ExpectedPeer())
     attacker = careless(CLIENT)
@@ -280,7 +280,6 @@ async def test_a_renegotiation_is_refused_and_the_session_stays_as_it_was() -> N
         nursery.start_soon(server.handshake)
         while not await finishes(client, theirs):
             pass
-    key = client.master_key()
     assert client.renegotiate()
     assert not await finishes(client, theirs, answered=False)
     with trio.move_on_after(1) as waiting:
@@ -290,7 +289,6 @@ async def test_a_renegotiation_is_refused_and_the_session_stays_as_it_was() -> N
     client.bio_write(await theirs.receive_some())
     with pytest.raises(SSL.Error, match="no renegotiation"):
         client.do_handshake()
-    assert client.master_key() == key
 
 
 async def finishes(client: SSL.Connection, transport: trio.abc.Stream, *, answered: bool = True) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import trio
 
-from pytunnel import __version__, logs
+from pytunnel import __version__, init, logs
 from pytunnel.cli_certs import add_certs
 from pytunnel.cli_command import CommandParser, Commands, add_command
 from pytunnel.cli_doctor import add_doctor
@@ -174,6 +174,8 @@ def _serve(arguments: argparse.Namespace, route: Mapping[str, object] | None) ->
     file = arguments.config or _config_from_environment()
     plan = plan_service(given | dict(route or {}), os.environ, file, tables=route is None)
     logs.set_up(plan.log_format, debug=arguments.debug)
+    if init.is_first_process():
+        init.go_on_as_child()
     return trio.run(service.run, plan)
 
 

@@ -12,7 +12,8 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from types import TracebackType
+from typing import Literal, TextIO
 
 Format = Literal["plain", "json"]
 
@@ -59,8 +60,26 @@ def format_of(text: str) -> Format:
 
 
 def set_up(log_format: Format, *, debug: bool = False) -> None:
-    """Send pytunnel's log to standard error in the given form."""
+    """Send pytunnel's log to standard error in the given form; as JSON also what Python itself would say there."""
     use_formatter(JsonFormatter() if log_format == "json" else PlainFormatter(), debug=debug)
+    logging.captureWarnings(log_format == "json")
+    sys.excepthook = _log_unforeseen if log_format == "json" else sys.__excepthook__
+
+
+def _log_unforeseen(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
+    log.critical("%s: %s", kind.__name__, error, exc_info=error)
+
+
+@contextmanager
+def written_to(stream: TextIO) -> Iterator[None]:
+    """Write the log to `stream` during the block."""
+    handlers = [handler for handler in log.handlers if isinstance(handler, logging.StreamHandler)]
+    before = [handler.setStream(stream) for handler in handlers]
+    try:
+        yield
+    finally:
+        for handler, former in zip(handlers, before, strict=True):
+            handler.setStream(former or sys.stderr)
 
 
 @contextmanager
@@ -79,7 +98,7 @@ def use_formatter(formatter: logging.Formatter, *, debug: bool = False) -> None:
     handler.setFormatter(formatter)
     if not debug:
         handler.addFilter(_without_traceback)
-    for name in ("pytunnel", "trio"):  # trio's is of a process that has no file descriptor left to accept with
+    for name in ("pytunnel", "trio", "py.warnings"):
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
         logger.setLevel(logging.DEBUG if debug else logging.INFO)

@@ -19,6 +19,7 @@ from pytunnel.confinement.switch import confine
 from pytunnel.endpoint import Endpoint, ExecEndpoint, StdioEndpoint, TcpEndpoint, WebSocketEndpoint
 from pytunnel.heap import keep_freed_memory
 from pytunnel.http_connect import AllowedTargets, HttpGateway
+from pytunnel.overhearing import Overheard, overheard
 from pytunnel.renewal import Renewal, load
 from pytunnel.service_confinement import needs_programs, rules_for
 from pytunnel.service_plan import ServicePlan, about
@@ -105,6 +106,13 @@ async def run(plan: ServicePlan) -> int:
     Returns the exit code: 1 where a tunnel can have one connection only, and that one did not end well.
     Raises PytunnelError before anything listens.
     """
+    if plan.log_format == "json" and needs_programs(plan):
+        with overheard() as heard:
+            return await _run(plan, heard)
+    return await _run(plan, None)
+
+
+async def _run(plan: ServicePlan, heard: Overheard | None) -> int:
     keep_freed_memory()
     descriptors.raise_limit()
     confined = _confine(plan)
@@ -117,6 +125,8 @@ async def run(plan: ServicePlan) -> int:
             everything.start_soon(_obey, signals, services, manager, everything.cancel_scope)
             if status:
                 everything.start_soon(_tell, status, services)
+            if heard is not None:
+                everything.start_soon(heard.follow)
             for service in services:
                 everything.start_soon(service.keep_renewed)
             everything.start_soon(_show_life, manager)

@@ -28,6 +28,7 @@ MESSAGE_LIMIT = 1024 * 1024
 PING_EVERY = 20.0
 """Seconds; proxies end a WebSocket that carries nothing, nginx after 60, haproxy as Debian sets it up after 50."""
 
+_MOST_EMPTY = 100  # frames without data in one reading: each costs us more than whoever sends it
 _LARGEST_SENT = 256 * 1024  # bytes of a message of ours; a turn of the TLS inside fits into one
 _TURN = 192 * 1024  # bytes
 _LAST_WORDS = 1.0  # seconds that the peer has to take the reason why we end
@@ -138,7 +139,13 @@ class WebSocketStream(trio.abc.Stream):
     async def _take(self, connection: WSConnection) -> None:
         """Take in what was received; what comes after the end, or after a failure, is not looked at."""
         pieces: list[bytes] = []
+        empty = 0
         for event in connection.events():
+            empty += not (isinstance(event, BytesMessage | TextMessage) and event.data)
+            if empty > _MOST_EMPTY:
+                text = f"more than {_MOST_EMPTY} WebSocket frames without data at once"
+                await self._give_up(CloseReason.POLICY_VIOLATION, text)
+                break
             match event:
                 case BytesMessage(data=piece, message_finished=finished):
                     self._message = self._message + len(piece)

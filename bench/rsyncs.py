@@ -41,8 +41,8 @@ def transfer_as_planned(datadir: Path, port: int) -> None:
     target = f"rsync://{HOST}:{port}/{MODULE}/"
     _run(rsync.delete_arguments(datadir, (), target))
     streams = manifest.plan_streams(manifest.list_schemas(datadir), STREAMS)
-    schemas = rsync.schema_arguments(datadir, target)
-    sets = [rsync.set_arguments(datadir, files, target) for files in manifest.FILE_SETS]
+    schemas = rsync.schema_arguments(datadir, target, rsync.Saving())
+    sets = [rsync.set_arguments(datadir, files, target, rsync.Saving()) for files in manifest.FILE_SETS]
     _run_at_once([(schemas, manifest.file_list(stream)) for stream in streams] + [(words, b"") for words in sets])
 
 

@@ -157,7 +157,7 @@ async def _transfer(stage: _Stage, courier: Courier, progress: Progress, console
         bar.start_soon(_draw, progress, progress.total.bytes, console)
         async with trio.open_nursery() as nursery:
             for stream in manifest.plan_streams(entries, _STREAMS):
-                arguments = rsync.schema_arguments(stage.source, target)
+                arguments = rsync.schema_arguments(stage.source, target, rsync.Saving())
                 nursery.start_soon(courier.send, arguments, manifest.file_list(stream))
         await trio.sleep(0.2)  # lets the bar show its end
         bar.cancel_scope.cancel()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -55,6 +57,13 @@ def tree(root: Path) -> dict[str, str]:
     return {str(path.relative_to(root)): path.read_text() for path in files}
 
 
+def bytes_on_the_wire(donating: Run) -> int:
+    """What the donor's log says that it sent, in bytes."""
+    match = re.search(r"sent .* \((\d+) bytes\)", donating.log)
+    assert match is not None, donating.log
+    return int(match[1])
+
+
 def test_schemas_and_sets_arrive_and_what_the_donor_lacks_is_deleted(pair: Pair) -> None:
     donor, joiner = pair
     for name in ("shop/orders.ibd", "shop/part/p0.ibd", "ibdata1", "ib_logfile0", "undo001", "aria_log_control"):
@@ -82,6 +91,45 @@ def test_names_are_data_whatever_they_hold(pair: Pair) -> None:
         write(donor.datadir / schema / "- t;#1\n.ibd", schema)
     transfer(pair)
     assert tree(joiner.datadir) == tree(donor.datadir)
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lz4"])
+def test_a_compressed_transfer_is_complete_and_sends_less(pair: Pair, compression: str) -> None:
+    donor, joiner = pair
+    donor.options["compress"] = compression
+    write(donor.datadir / "shop" / "t.ibd", "the same again " * 200_000)
+    write(donor.datadir / "ibdata1", "and again " * 100_000)
+    donating, _ = transfer(pair)
+    assert tree(joiner.datadir) == tree(donor.datadir)
+    assert bytes_on_the_wire(donating) < 500_000
+
+
+def test_a_delta_sends_what_the_joiner_has_not(pair: Pair) -> None:
+    donor, joiner = pair
+    donor.options["delta"] = "1"
+    numbers = [str(number).rjust(15) for number in range(200_000)]
+    write(joiner.datadir / "shop" / "t.ibd", "".join(numbers))
+    numbers[100_000] = "another".rjust(15)
+    write(donor.datadir / "shop" / "t.ibd", "".join(numbers))
+    donating, _ = transfer(pair)
+    assert tree(joiner.datadir) == tree(donor.datadir)
+    assert bytes_on_the_wire(donating) < 500_000
+
+
+def test_a_compression_that_the_donors_rsync_lacks_is_refused_before_the_flush(pair: Pair, tmp_path: Path) -> None:
+    donor, joiner = pair
+    donor.options["compress"] = "zstd"
+    programs = tmp_path / "bin"
+    real = shutil.which("rsync")
+    old = "[ \"$1\" = --version ] && echo 'rsync  version 3.1.3' && exit"
+    write(programs / "rsync", f'#!/bin/sh\n{old}\nexec {real} "$@"\n')
+    (programs / "rsync").chmod(0o755)
+    joining = joiner.start_joiner()
+    environment = {"PATH": f"{programs}:{os.environ['PATH']}"}
+    donating = donor.start_donor(joining.ready(), environment=environment)
+    assert donating.end() == 22
+    assert "compress in [sst] is 'zstd', and this node's rsync has none" in donating.log
+    joining.end()
 
 
 def test_a_file_of_the_same_size_and_time_is_still_sent(pair: Pair) -> None:

@@ -74,11 +74,11 @@ class PlayedServer:
         """Run it as joiner on a free port of this node's address."""
         return self.start("joiner", f"{self.host}:{free_port(self.host)}", *more)
 
-    def start_donor(self, ready: Ready, *more: str) -> Run:
+    def start_donor(self, ready: Ready, *more: str, environment: dict[str, str] | None = None) -> Run:
         """Run it as donor for what the joiner's ready line said."""
-        environment = {"WSREP_SST_OPT_REMOTE_AUTH": ready.secret} if ready.secret else {}
+        secret = {"WSREP_SST_OPT_REMOTE_AUTH": ready.secret} if ready.secret else {}
         gtid = ("--gtid", GTID, "--gtid-domain-id", DOMAIN)
-        return self.start("donor", ready.address, *gtid, *more, environment=environment)
+        return self.start("donor", ready.address, *gtid, *more, environment=secret | (environment or {}))
 
     def flush(self) -> None:
         """Answer `flush tables`."""

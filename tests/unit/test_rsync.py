@@ -62,8 +62,36 @@ def test_rsync_variables_of_the_server_change_nothing() -> None:
 
 
 def test_a_sets_directories_are_never_deleted() -> None:
-    arguments = rsync.set_arguments(Path("/d"), UNDO, "joiner::m/")
+    arguments = rsync.set_arguments(Path("/d"), UNDO, "joiner::m/", rsync.Saving())
     assert arguments.index("--exclude=/*/") < arguments.index("--include=/undo*") < arguments.index("--exclude=*")
+
+
+def test_files_are_sent_whole_and_uncompressed_unless_asked() -> None:
+    arguments = rsync.schema_arguments(Path("/d"), "joiner::m/", rsync.Saving())
+    assert "--whole-file" in arguments
+    assert not any("compress" in word for word in arguments)
+
+
+def test_a_delta_and_a_compression_are_asked_of_every_run_that_sends_data() -> None:
+    saving = rsync.Saving(compress="zstd", delta=True)
+    target = "joiner::m/"
+    for arguments in (
+        rsync.schema_arguments(Path("/d"), target, saving),
+        rsync.set_arguments(Path("/d"), UNDO, target, saving),
+        rsync.file_arguments(Path("/d/f"), target, saving),
+    ):
+        assert {"--no-whole-file", "--compress", "--compress-choice=zstd"} <= set(arguments)
+        assert "--whole-file" not in arguments
+
+
+def test_the_compressions_of_an_rsync_are_read_from_its_version() -> None:
+    assert rsync.parse_compressions("Compress list:\n    zstd lz4 zlibx none\nDaemon auth list:\n    md5\n") == {
+        "zstd",
+        "lz4",
+        "zlibx",
+        "none",
+    }
+    assert rsync.parse_compressions("rsync  version 3.1.3  protocol version 31\n") == frozenset()
 
 
 def test_only_directories_below_the_datadir_are_protected() -> None:

@@ -12,6 +12,7 @@ from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.method import SECURE_RSYNC
 from pytunnel.sst.optionfile import OptionGroup, parse_output
 from pytunnel.sst.request import Request, Role
+from pytunnel.sst.rsync import Saving
 from pytunnel.sst.settings import SstSettings, read_settings, refused_values
 from pytunnel.sst.setup import files_of
 from pytunnel.sst.tlsfiles import NameRule, TlsFiles, choose_files, secure_rsync_files
@@ -224,6 +225,17 @@ def test_other_settings_have_defaults() -> None:
 @pytest.mark.parametrize("value", ["0", "65", "-1", "many", "²"])
 def test_a_number_of_streams_that_is_none_is_refused(value: str) -> None:
     assert "expected a number from 1 to 64" in str(refusal(group("tcert=/c", "tca=/a", f"backup-threads={value}")))
+
+
+@pytest.mark.parametrize("line", ["compress", "compress=gzip", "compress=ZSTD"])
+def test_a_compression_that_is_none_of_ours_is_refused_with_those_that_are(line: str) -> None:
+    assert "expected none, lz4, zstd" in str(refusal(group("tcert=/c", "tca=/a", line)))
+
+
+def test_a_donor_sends_fewer_bytes_only_where_it_is_asked_to() -> None:
+    asked = settings("tcert=/c", "tca=/a", "compress=zstd", "delta=1")
+    assert asked.saving == Saving(compress="zstd", delta=True)
+    assert settings("tcert=/c", "tca=/a", "compress=none").saving == Saving()
 
 
 def test_every_refused_value_is_told_and_not_only_the_first() -> None:

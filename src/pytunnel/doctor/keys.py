@@ -10,7 +10,18 @@ from pytunnel.sst.settings import SstSettings, refused_values
 
 KEYS, VERIFICATION = "[sst] keys", "verification"
 
-_TUNNEL_KEYS = ("tcert", "tkey", "tca", "tcapath", "sockopt", "backup-threads", "legacy-donor", "confine")
+_TUNNEL_KEYS = (
+    "tcert",
+    "tkey",
+    "tca",
+    "tcapath",
+    "sockopt",
+    "backup-threads",
+    "compress",
+    "delta",
+    "legacy-donor",
+    "confine",
+)
 _ROUTE_KEYS = ("transport", "listen", "outer-ca", "header", "proxy")
 _FILES = ("ca", "capath", "cert", "key")
 _OWN = frozenset(
@@ -24,7 +35,7 @@ _OWN = frozenset(
 # What the servers' own methods read from the same group. They are not misspellings of ours.
 _FOREIGN = frozenset(
     {
-        *("compress", "compress-chunk-size", "compress-threads", "compressor", "cpat", "decompressor"),
+        *("compress-chunk-size", "compress-threads", "compressor", "cpat", "decompressor"),
         *("encrypt-algo", "encrypt-chunk-size", "encrypt-format", "encrypt-key", "encrypt-key-file", "encrypt-threads"),
         *("inno-apply-opts", "inno-backup-opts", "inno-move-opts", "ncsockopt", "progress", "rebuild", "rlimit"),
         *("ssl-dhparams", "sst-idle-timeout", "sst-initial-timeout", "sst-log-archive", "sst-log-archive-dir"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -132,6 +133,7 @@ async def _check_before_flush(donation: _Donation) -> None:
         await donation.courier.check_access(note, donation.plan_module)
     if donation.setup.request.bypass:
         return
+    await _check_compression(donation.setup.settings.saving.compress)
     for files in FILE_SETS:
         directory = donation.setup.layout.directory_of(files)
         if not directory.is_dir():
@@ -142,6 +144,23 @@ async def _check_before_flush(donation: _Donation) -> None:
         raise SstError(
             f"{donation.datadir} holds symbolic links that lead out of it, whose data rsync would not carry "
             f"({len(links)}, the first is {links[0]}); put the data into the datadir, or use another SST method",
+            exit_code=ExitCode.BAD_SETTING,
+        )
+
+
+async def _check_compression(name: str | None) -> None:
+    """Whether our own rsync has it; raises SstError."""
+    if name is None:
+        return
+    try:
+        done = await trio.run_process(["rsync", "--version"], capture_stdout=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SstError(f"rsync can't be asked for its version: {error}", exit_code=ExitCode.MISSING) from error
+    known_ones = rsync.parse_compressions(done.stdout.decode(errors="replace"))
+    if name not in known_ones:
+        raise SstError(
+            f"compress in [sst] is {name!r}, and this node's rsync has {', '.join(sorted(known_ones)) or 'none'}; "
+            "choose another, or install an rsync with it on both nodes",
             exit_code=ExitCode.BAD_SETTING,
         )
 
@@ -195,7 +214,7 @@ async def _full(donation: _Donation) -> None:
         await _send_files(donation, entries)
         if archive is not None:
             target = donation.courier.target(donation.module, archive.name)
-            await donation.courier.send(rsync.file_arguments(archive, target))
+            await donation.courier.send(rsync.file_arguments(archive, target, donation.setup.settings.saving))
         nursery.cancel_scope.cancel()
     server.say("continue")  # from here on the server writes again, and nothing of the snapshot may be read
     await _send_state(donation, position, bypass=False)
@@ -268,7 +287,10 @@ async def _send_files(donation: _Donation, entries: list[Entry]) -> None:
     await _send_schemas(donation, first)
     layout = donation.setup.layout
     sets = [(files, layout.directory_of(files), courier.target(donation.module_of(files))) for files in FILE_SETS]
-    await _send_each(donation, [rsync.set_arguments(directory, files, target) for files, directory, target in sets])
+    saving = donation.setup.settings.saving
+    await _send_each(
+        donation, [rsync.set_arguments(directory, files, target, saving) for files, directory, target in sets]
+    )
     await _send_schemas(donation, last)
 
 
@@ -288,7 +310,8 @@ async def _withhold(donation: _Donation) -> None:
 
 async def _send_schemas(donation: _Donation, entries: list[Entry]) -> None:
     """Send files in streams of equal bytes, each of them in one run after another."""
-    arguments = rsync.schema_arguments(donation.datadir, donation.courier.target(donation.module))
+    target, saving = donation.courier.target(donation.module), donation.setup.settings.saving
+    arguments = rsync.schema_arguments(donation.datadir, target, saving)
 
     async def send_stream(stream: list[Entry]) -> None:
         for run in manifest.runs(stream):

@@ -5,14 +5,17 @@ carries the bytes from then on. So no port is open on the donor, and no process 
 This file is run as a program without pytunnel on the path; it must import nothing but the standard library.
 """
 
-import socket
+import _socket  # the part of `socket` that is needed: the rest takes as long to load as the interpreter itself
 import sys
+
+_INT = 4  # bytes of a descriptor in SCM_RIGHTS, unix(7)
 
 
 def main() -> None:
     """Pass standard input and output over the inherited socket."""
-    with socket.socket(fileno=int(sys.argv[1])) as control:
-        socket.send_fds(control, [b"\0"], [0, 1])
+    control = _socket.socket(fileno=int(sys.argv[1]))
+    descriptors = b"".join(descriptor.to_bytes(_INT, sys.byteorder) for descriptor in (0, 1))
+    control.sendmsg([b"\0"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptors)])
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ it says so every half of this time, so a long pause means that the other side ha
 _SAID = {
     2: "the two rsync versions can't talk to each other; install the same one on both nodes",
     3: "a directory that should be transferred is not there",
+    4: "the joiner's rsync has no such compression; change compress in [sst], or install the same rsync on both nodes",
     5: "the joiner's rsync did not let us in: does this donor know the secret of the transfer?",
     10: "the connection failed",
     11: "a file could not be written or read: is the disk full, or a permission missing?",
@@ -57,6 +58,24 @@ class Secret:
 
     user: str
     password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """How fewer bytes are sent, for processor time on both nodes.
+
+    `compress` is rsync's name of a compression. `delta`: what the joiner's old files have of the donor's isn't sent;
+    both sides read theirs for that, so it is of use only where the network is much slower than the disks.
+    """
+
+    compress: str | None = None
+    delta: bool = False
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The arguments of a donor's rsync."""
+        compress = () if self.compress is None else ("--compress", f"--compress-choice={self.compress}")
+        return ("--no-whole-file" if self.delta else "--whole-file", *compress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +163,9 @@ def destination(module: str, secret: Secret | None, path: str = "") -> str:
 
 
 _KEEP = ("--links", "--perms", "--owner", "--group")
-# In place and whole: a datadir has no room for second copies, and a delta would read all of both sides.
-# Never trust time stamps: InnoDB files may differ with the same size and time.
-_WRITE = ("--inplace", "--whole-file", "--ignore-times")
+# In place: a datadir has no room for second copies. Never trust time stamps: InnoDB files may differ with the same
+# size and time.
+_WRITE = ("--inplace", "--ignore-times")
 
 
 def delete_arguments(datadir: Path, left_out: Iterable[Path], target: str) -> list[str]:
@@ -175,14 +194,15 @@ def delete_set_arguments(files: FileSet, nothing: Path, target: str) -> list[str
     return ["--dirs", "--delete", *_only(files), f"{nothing}/", target]
 
 
-def schema_arguments(datadir: Path, target: str) -> list[str]:
+def schema_arguments(datadir: Path, target: str, saving: Saving) -> list[str]:
     """Transfer the files whose list is given on standard input."""
-    return ["--from0", "--files-from=-", "--ignore-missing-args", *_KEEP, *_WRITE, f"{datadir}/", target]
+    how = ("--from0", "--files-from=-", "--ignore-missing-args")
+    return [*how, *_KEEP, *_WRITE, *saving.arguments, f"{datadir}/", target]
 
 
-def set_arguments(directory: Path, files: FileSet, target: str) -> list[str]:
+def set_arguments(directory: Path, files: FileSet, target: str, saving: Saving) -> list[str]:
     """Transfer one set's files, and delete those of them that only the joiner has; directories never match."""
-    return ["--dirs", *_KEEP, *_WRITE, "--delete", *_only(files), f"{directory}/", target]
+    return ["--dirs", *_KEEP, *_WRITE, *saving.arguments, "--delete", *_only(files), f"{directory}/", target]
 
 
 def access_arguments(file: Path, target: str) -> list[str]:
@@ -195,9 +215,9 @@ def note_arguments(file: Path, target: str) -> list[str]:
     return ["--perms", "--whole-file", "--ignore-times", "--", str(file), target]
 
 
-def file_arguments(file: Path, target: str) -> list[str]:
+def file_arguments(file: Path, target: str, saving: Saving) -> list[str]:
     """Transfer one file."""
-    return ["--perms", *_WRITE, "--", str(file), target]
+    return ["--perms", *_WRITE, *saving.arguments, "--", str(file), target]
 
 
 def resumed(arguments: Iterable[str]) -> list[str]:
@@ -214,6 +234,12 @@ def protected(datadir: Path, directories: Iterable[Path]) -> list[str]:
 
 VANISHED = 24
 """The exit code for files that were deleted meanwhile: temporary ones, because the server's tables are locked."""
+
+
+def parse_compressions(version: str) -> frozenset[str]:
+    """The compressions that an rsync knows, from what `rsync --version` prints; before 3.2 it doesn't say."""
+    match = re.search(r"^Compress list:\s+(.*)$", version, re.MULTILINE)
+    return frozenset(match[1].split()) if match else frozenset()
 
 
 def parse_module_list(listing: str) -> frozenset[str]:

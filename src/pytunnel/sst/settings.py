@@ -10,6 +10,7 @@ from pytunnel.sockopt import SockOpt, SockoptError, apply_to_sockets, apply_to_t
 from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.optionfile import OptionGroup
 from pytunnel.sst.route import Route, read_listen, read_route, read_transport, read_web_options
+from pytunnel.sst.rsync import Saving
 from pytunnel.sst.tlsfiles import NameRule, TlsFiles
 from pytunnel.tls.settings import TlsSettings
 from pytunnel.transport.options import SocketOptions
@@ -17,13 +18,14 @@ from pytunnel.transport.options import SocketOptions
 _DEFAULT_STREAMS = 4
 _MOST_STREAMS = 64
 _SWITCH = {"1": True, "on": True, "true": True, "yes": True, "0": False, "off": False, "false": False, "no": False}
+_COMPRESSIONS = ("none", "lz4", "zstd")
 _MODES = {"REQUIRED": (False, False), "VERIFY_CA": (True, False), "VERIFY_IDENTITY": (True, True)}
 
 
 @dataclass(frozen=True, slots=True)
 class SstSettings:
     """Everything that the option files decide. `streams` is how many rsync processes work at once, `route` the way
-    between the nodes.
+    between the nodes, `saving` how a donor sends fewer bytes.
 
     `source` says where the certificate files were named.
     """
@@ -35,6 +37,7 @@ class SstSettings:
     legacy_donor: bool
     streams: int
     route: Route = field(default_factory=Route)
+    saving: Saving = field(default_factory=Saving)
     warnings: tuple[str, ...] = ()
     confine: Confine = Confine.AUTO
 
@@ -61,6 +64,7 @@ def read_settings(sst: OptionGroup, files: TlsFiles) -> SstSettings:
         legacy_donor=legacy_donor,
         streams=_streams(sst),
         route=read_route(sst),
+        saving=Saving(_compress(sst), _delta(sst)),
         warnings=words.notes,
         confine=_confine(sst),
     )
@@ -73,6 +77,8 @@ def refused_values(sst: OptionGroup) -> list[SstError]:
         lambda: _apply_mode(sst, TlsSettings()),
         lambda: _legacy_donor(sst),
         lambda: _streams(sst),
+        lambda: _compress(sst),
+        lambda: _delta(sst),
         lambda: read_transport(sst),
         lambda: read_listen(sst),
         lambda: read_web_options(sst, SocketOptions()),
@@ -93,6 +99,22 @@ def _legacy_donor(sst: OptionGroup) -> bool:
 
 def _streams(sst: OptionGroup) -> int:
     return _count(sst, "backup-threads", _DEFAULT_STREAMS, _MOST_STREAMS)
+
+
+def _compress(sst: OptionGroup) -> str | None:
+    if "compress" not in sst:
+        return None
+    text = sst.get("compress")
+    if text not in _COMPRESSIONS:
+        raise SstError(
+            f"compress in [sst] is {text or 'without a value'}; expected {', '.join(_COMPRESSIONS)}",
+            exit_code=ExitCode.BAD_SETTING,
+        )
+    return None if text == "none" else text
+
+
+def _delta(sst: OptionGroup) -> bool:
+    return _switch(sst, "delta")
 
 
 def _confine(sst: OptionGroup) -> Confine:

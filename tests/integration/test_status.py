@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import json
+import os
+import re
+import select
 import signal
 import socket
 import stat
@@ -20,7 +24,7 @@ from tests.support.credentials import settings_of
 from tests.support.ends import NODE1, NODE2, Ends
 from tests.support.plain import dial, echo, is_refused, read_all, serving, talk
 from tests.support.programs import needs
-from tests.support.tunnels import LIMIT, Program, credentials, pytunnel, started, tunnel
+from tests.support.tunnels import LIMIT, Program, credentials, pytunnel, ran, started, tunnel
 from tests.support.web import ask
 
 HERE = ("--status", ":0")
@@ -33,7 +37,7 @@ def ends(tmp_path: Path) -> Iterator[Ends]:
 
 
 def status_port(program: Program) -> int:
-    return int(program.wait_for(r"status at 127\.0\.0\.1:(\d+)")[1])
+    return int(program.wait_for(r"INFO status at (?:127\.0\.0\.1|0\.0\.0\.0):(\d+)")[1])
 
 
 def metrics_of(port: int) -> Mapping[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -156,6 +160,25 @@ def test_failures_are_counted_by_reason(ends: Ends, tmp_path: Path) -> None:
         return metrics_of(port).get(("pytunnel_connections_total", frozenset(labels.items())), 0)
 
     assert comes_true(lambda: counted("untrusted") == 1 and counted("handshake") == 1, LIMIT)
+
+
+def test_reloads_are_counted(ends: Ends) -> None:
+    listening = ends.listen("exec:cat", *HERE)
+    port = status_port(listening)
+
+    def reloads() -> tuple[float, ...]:
+        name = "pytunnel_certificate_reloads_total"
+        return tuple(value(port, name, tunnel="listen", result=result) for result in ("ok", "failed"))
+
+    assert reloads() == (0, 0)
+    listening.wait_for("accepting TLS")
+    listening.signal(signal.SIGHUP)
+    assert comes_true(lambda: reloads() == (1, 0), LIMIT)
+    assert ends.node2.certificate is not None
+    ends.node2.certificate.write_text("broken")
+    listening.signal(signal.SIGHUP)
+    assert comes_true(lambda: reloads()[1] > 0, LIMIT)
+    assert ask(port, "/readyz").status == 200
 
 
 # The whole status.
@@ -301,3 +324,79 @@ def test_a_tunnel_under_load_still_answers(ends: Ends) -> None:
         port = status_port(listening)
         assert talk(connecting.port, b"x" * 30_000_000) == b"x" * 30_000_000
         assert comes_true(lambda: value(port, "pytunnel_bytes_total", tunnel="listen", direction="in") == 3e7, LIMIT)
+
+
+# `pytunnel status`.
+
+
+def test_people_read_it_as_text_where_there_is_no_terminal(ends: Ends) -> None:
+    listening, connecting = ends.pair("exec:cat", *HERE)
+    with dial(connecting.port) as client:
+        client.sendall(b"x")
+        assert client.recv(1) == b"x"
+        done = ran(pytunnel("status", f":{status_port(listening)}"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b" not in done.stdout
+    assert re.search(r"^pytunnel \S+, running for .*: ready *$", done.stdout, re.MULTILINE)
+    assert re.search(rf"^listen +CN={NODE1} +127\.0\.0\.1:\d+ +exec:cat +TLSv1\.3 TLS_", done.stdout, re.MULTILINE)
+
+
+def test_machines_read_it_as_json(ends: Ends, tmp_path: Path) -> None:
+    path = tmp_path / "status.sock"
+    ends.listen("exec:cat", "--status", f"unix:{path}").wait_for("accepting TLS")
+    done = ran(pytunnel("status", "--json", f"unix:{path}"))
+    assert json.loads(done.stdout)["tunnels"][0]["state"] == "listening"
+
+
+def test_the_address_comes_from_the_environment_of_the_container_too(ends: Ends) -> None:
+    port = status_port(ends.listen("exec:cat", "--status", "0.0.0.0:0"))
+    done = ran(pytunnel("status"), environment={"PYTUNNEL_STATUS": f"0.0.0.0:{port}"})
+    assert "ready" in done.stdout
+
+
+def test_a_terminal_shows_it_live_until_the_program_ends(ends: Ends) -> None:
+    listening, connecting = ends.pair("exec:cat", *HERE)
+    ours, theirs = os.openpty()
+    environment = {"TERM": "xterm", "COLUMNS": "200"}
+    with started(pytunnel("status", f":{status_port(listening)}"), stdout=theirs, environment=environment) as watching:
+        os.close(theirs)
+        read_until(ours, b"ready")
+        with dial(connecting.port) as client:
+            read_until(ours, NODE1.encode())
+            client.shutdown(socket.SHUT_WR)
+        listening.signal(signal.SIGTERM)
+        read_until(ours, b"ended")
+        assert watching.wait() == 0
+    os.close(ours)
+
+
+def read_until(terminal: int, expected: bytes) -> None:
+    """Read what a program shows until `expected` is among it."""
+    shown = b""
+    while expected not in shown:
+        assert select.select([terminal], [], [], LIMIT)[0], shown
+        shown += os.read(terminal, 65536)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "where to ask is not known: give ADDRESS, --datadir DIR, or PYTUNNEL_STATUS"),
+        (["127.0.0.1:1"], "no status at 127.0.0.1:1: Connection refused; is pytunnel running with --status?"),
+        (["unix:/nowhere"], "no status at unix:/nowhere: No such file or directory; is pytunnel running"),
+        (["exec:cat"], "'exec:cat' is no address for status"),
+        (["--datadir", "/nowhere"], "the datadir /nowhere can't be opened: No such file or directory"),
+        (["--datadir", "/", ":1"], "not allowed with argument"),
+    ],
+)
+def test_where_nothing_can_be_asked_that_is_said(words: list[str], said: str) -> None:
+    done = ran(pytunnel("status", *words))
+    assert (done.returncode != 0, done.stdout, done.stderr.count("\n")) == (True, "", 1)
+    assert said in done.stderr
+
+
+def test_another_program_s_port_is_no_status() -> None:
+    with serving(echo) as port:
+        done = ran(pytunnel("status", f":{port}"))
+    assert done.returncode == 1
+    assert f"127.0.0.1:{port} gives no status of pytunnel's" in done.stderr

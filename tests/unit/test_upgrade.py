@@ -112,6 +112,23 @@ async def test_a_host_that_is_not_the_demanded_one_is_misdirected() -> None:
     assert "421 Misdirected Request" in failure
 
 
+@in_trio_without_waiting
+async def test_who_is_refused_sees_the_end_at_once_but_may_take_time_to_leave() -> None:
+    ours, theirs = memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(failing_answer, ours)
+        await theirs.send_all(http("GET / HTTP/1.1", *LINES[1:], VERSION))
+        while await theirs.receive_some(8192):
+            pass
+        assert trio.current_time() == 0
+    assert trio.current_time() == 1
+
+
+async def failing_answer(stream: trio.abc.HalfCloseableStream) -> None:
+    with pytest.raises(TransportError):
+        await answer(stream, "client:1", "/sst", ())
+
+
 @pytest.mark.parametrize("sent", [b"", http(*LINES)[:-2]])
 @in_trio_without_waiting
 async def test_who_leaves_before_the_request_is_complete_is_let_go(sent: bytes) -> None:
@@ -151,6 +168,7 @@ async def refused_by(said: bytes, headers: Headers = ()) -> str:
         (http("HTTP/1.1 599 ?", "Content-Length: 0"), "answered 599 to"),
         (http("HTTP/1.1 103 Early"), "answered 103 Early Hints to"),
         (http("HTTP/1.1 101 x", *LINES[2:4], "Sec-WebSocket-Accept: wrong"), "wrongly (Bad accept token)"),
+        (http("HTTP/1.1 101 x", *LINES[2:4], "Sec-WebSocket-Protocol: \xff"), "wrongly"),
         (http("HTTP/1.1 101 x"), "wrongly (Missing header"),
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "wrongly (Bad HTTP message)"),
         (b"HTTP/1.1 200 OK\r\nX: " + 100_000 * b"x", "wrongly (Bad HTTP message)"),

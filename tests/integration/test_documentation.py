@@ -101,6 +101,18 @@ def test_the_example_of_a_configuration_file_is_understood(tmp_path: Path) -> No
     assert plan.limits.idle == 600
 
 
+def test_the_example_of_several_tunnels_is_understood(tmp_path: Path) -> None:
+    file = tmp_path / "pytunnel.toml"
+    file.write_text(example(CONFIGURATION, "tunnels"))
+    plan = plan_service({}, {}, file)
+    assert [(tunnel.name, tunnel.mode, str(tunnel.source)) for tunnel in plan.tunnels] == [
+        ("db", "listen", "node2.my.cluster:3307"),
+        ("backup", "connect", "127.0.0.1:8730"),
+    ]
+    assert [tunnel.limits.idle for tunnel in plan.tunnels] == [None, 600]
+    assert str(plan.status) == "127.0.0.1:9873"
+
+
 @pytest.mark.parametrize("name", ["self-signed", "no-verification", "ca"])
 def test_the_files_in_conf_are_the_readmes(name: str) -> None:
     text = (ROOT / "conf" / f"{name}.cnf").read_text()

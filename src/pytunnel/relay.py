@@ -35,6 +35,10 @@ class ConnectionFailed(PytunnelError):
     """A connection that ended by an error or a limit; the text says how and where."""
 
 
+class IdleTooLong(ConnectionFailed):
+    """No byte came either way for as long as is allowed."""
+
+
 class _SinkBroke(trio.BrokenResourceError):
     """Writing failed, as opposed to reading."""
 
@@ -83,7 +87,7 @@ async def relay(
         if idle_limit is not None:
             with watchdog:
                 await _until_idle(traffic, idle_limit)
-                failure.error = ConnectionFailed(f"no byte either way for {idle_limit:g} s")
+                failure.error = IdleTooLong(f"no byte either way for {idle_limit:g} s")
                 nursery.cancel_scope.cancel()
     if failure.error is not None:
         raise failure.error

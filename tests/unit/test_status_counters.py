@@ -7,7 +7,7 @@ import trio
 
 from lab.certificates import self_signed
 from pytunnel.errors import PytunnelError
-from pytunnel.relay import ConnectionFailed, Traffic
+from pytunnel.relay import ConnectionFailed, IdleTooLong, Traffic
 from pytunnel.status.counters import TunnelCounters, describe_certificates, reason_of
 from pytunnel.status.snapshot import BOUNDS, Outcome, TunnelState
 from pytunnel.tls.errors import HandshakeError, PeerRejected, TlsError, TruncatedStream
@@ -170,23 +170,24 @@ def caused(cause: Exception) -> ConnectionFailed:
 
 
 @pytest.mark.parametrize(
-    ("error", "secured", "reason"),
+    ("error", "reason"),
     [
-        (PeerRejected("x"), False, "untrusted"),
-        (HandshakeError("x"), False, "handshake"),
-        (TransportError("x"), True, "unreachable"),
-        (OSError(24, "too many open files"), True, "system"),
-        (ConnectionFailed("no byte for 5 s"), True, "idle"),
-        (ConnectionFailed("serves one connection"), False, "refused"),
-        (caused(TruncatedStream("x")), True, "truncated"),
-        (caused(TlsError("x")), True, "tls"),
-        (caused(trio.BrokenResourceError("x")), True, "broken"),
-        (PytunnelError("x"), True, "other"),
-        (RuntimeError("x"), True, "other"),
+        (PeerRejected("x"), "untrusted"),
+        (HandshakeError("x"), "handshake"),
+        (TransportError("x"), "unreachable"),
+        (OSError(24, "too many open files"), "system"),
+        (IdleTooLong("no byte for 5 s"), "idle"),
+        (ConnectionFailed("serves one connection"), "refused"),
+        (caused(TruncatedStream("x")), "truncated"),
+        (caused(TlsError("x")), "tls"),
+        (caused(trio.BrokenResourceError("x")), "broken"),
+        (PytunnelError("x"), "other"),
+        (RuntimeError("x"), "other"),
+        (None, "other"),
     ],
 )
-def test_each_failure_has_one_word(error: Exception, secured: bool, reason: str) -> None:
-    assert reason_of(error, secured=secured) == reason
+def test_each_failure_has_one_word(error: Exception | None, reason: str) -> None:
+    assert reason_of(error) == reason
 
 
 # Certificates.

@@ -10,7 +10,7 @@ from dataclasses import replace
 import trio
 from cryptography import x509
 
-from pytunnel.relay import ConnectionFailed
+from pytunnel.relay import ConnectionFailed, IdleTooLong
 from pytunnel.status.snapshot import (
     BOUNDS,
     CertificateState,
@@ -37,16 +37,15 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (TlsError, "tls"),
     (trio.BrokenResourceError, "broken"),
     (OSError, "system"),
+    (IdleTooLong, "idle"),
+    (ConnectionFailed, "refused"),  # by ourselves: a target that is not allowed, or one that has its only connection
 )
 
 
-def reason_of(error: Exception | None, *, secured: bool) -> str:
+def reason_of(error: Exception | None) -> str:
     """One word for why a connection failed, from a short list: it is a label of the metrics."""
-    if isinstance(error, ConnectionFailed):
-        cause = error.__cause__
-        if not isinstance(cause, Exception):  # no error of the connection's own: a limit, or something that we refused
-            return "idle" if secured else "refused"
-        error = cause
+    if isinstance(error, ConnectionFailed) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
     return next((word for kind, word in _REASONS if isinstance(error, kind)), "other")
 
 
@@ -82,7 +81,7 @@ class TunnelCounters:
         if connection.failure is None:
             self._outcomes["completed", ""] += 1
         else:
-            self._outcomes["failed", reason_of(connection.error, secured=session is not None)] += 1
+            self._outcomes["failed", reason_of(connection.error)] += 1
 
     async def keep_rates(self) -> None:
         """Note every second what was carried, so that `state` knows rates; goes on until cancelled."""

@@ -12,7 +12,7 @@ from lab.certificates import authority, issued, self_signed
 from pytunnel.endpoint import TcpEndpoint
 from tests.support.programs import needs
 from tests.support.sst import POSITION, PlayedServer, Run, free_port
-from tests.support.webproxies import EDGES, HOST, edge
+from tests.support.webproxies import EDGES, HOST, edge, forward_proxy
 
 pytestmark = needs("rsync", "my_print_defaults")
 
@@ -48,15 +48,20 @@ def transfer(pair: Pair) -> tuple[str, str]:
     (donor.datadir / "shop" / "orders.ibd").write_text("rows")
     joining = joiner.start_joiner()
     donating = donor.start_donor(joining.ready())
+    complete(pair, donating, joining)
+    assert (joiner.datadir / "shop" / "orders.ibd").read_text() == "rows"
+    return donating.log, joining.log
+
+
+def complete(pair: Pair, donating: Run, joining: Run) -> None:
+    """Play both servers until the transfer has ended well."""
     donating.expect("flush tables")
-    donor.flush()
+    pair[0].flush()
     donating.expect("continue")
     donating.expect(f"done {POSITION}")
     joining.expect(POSITION)
     assert (donating.end(), joining.end()) == (0, 0)
-    assert (joiner.datadir / "shop" / "orders.ibd").read_text() == "rows"
     assert [server.remains() for server in pair] == [[], []]
-    return donating.log, joining.log
 
 
 @pytest.mark.parametrize("program", EDGES)
@@ -85,6 +90,18 @@ def test_a_token_may_be_demanded_of_the_donor(pair: Pair) -> None:
     for server in pair:
         server.options["header"] = "Authorization: Bearer hunter2"
     assert not [log for log in transfer(pair) if "hunter2" in log]
+
+
+@needs("tinyproxy")
+def test_a_donor_reaches_a_joiner_s_tcp_port_through_an_http_proxy(pair: Pair, tmp_path: Path) -> None:
+    donor, joiner = pair
+    del joiner.options["listen"]
+    joining = joiner.start_joiner()
+    ready = joining.ready()
+    with forward_proxy(tmp_path / "proxy", [ready.port]) as proxy:
+        donor.options["proxy"] = f"http://127.0.0.1:{proxy}"
+        complete(pair, donor.start_donor(ready), joining)
+    assert f"CONNECT {NODE}:{ready.port}" in (tmp_path / "proxy" / "log").read_text()
 
 
 def refused(pair: Pair, expected: str) -> None:

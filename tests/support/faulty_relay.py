@@ -4,8 +4,9 @@
 
 A FAULT is `cut@BYTES` (reset on both sides), `end@BYTES` (an end of file on both sides), `stall@BYTES` (open, but
 silent), each of them for one connection: the first that carries so many bytes to TO suffers the first fault, the next
-that does the second. `slow=BYTES` (a second) and `delay=SECONDS` (for each piece) are for all connections. What
-happens is told on standard output, first of all the port that it listens at.
+that does the second. `every@BYTES` cuts each second connection that carries so many, from the second on, for ever.
+`slow=BYTES` (a second) and `delay=SECONDS` (for each piece) are for all connections. Its standard output tells the port
+that it listens at.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class FaultyRelay:
     faults: list[Fault] = field(default_factory=list)
     slow: float | None = None
     delay: float = 0.0
+    every: int | None = None
+    accepted: int = 0
 
     async def carry(self, target: tuple[str, int], near: trio.SocketStream) -> None:
         """One connection, until both its ends have closed it or a fault has ended it."""
@@ -52,45 +55,50 @@ class FaultyRelay:
             return
         async with near, far, trio.open_nursery() as nursery:
             fate = trio.Event()
+            self.accepted += 1
+            spared = self.every is None or self.accepted % 2 == 1
+            faults = self.faults if spared else [Fault("cut", self.every or 0)]
             nursery.start_soon(self._copy, far, near, fate, None)
-            nursery.start_soon(self._copy, near, far, fate, nursery.cancel_scope)
+            nursery.start_soon(self._copy, near, far, fate, (nursery.cancel_scope, faults))
 
     async def _copy(
-        self, source: trio.SocketStream, sink: trio.SocketStream, fate: trio.Event, whole: trio.CancelScope | None
+        self,
+        source: trio.SocketStream,
+        sink: trio.SocketStream,
+        fate: trio.Event,
+        suffering: tuple[trio.CancelScope, list[Fault]] | None,
     ) -> None:
-        """Copy one way; where `whole` is given, this way's bytes decide over the connection."""
+        """Copy one way; where `suffering` is given, this way's bytes decide over the connection, and its faults."""
         carried = 0
         try:
             while data := await source.receive_some(_PIECE):
                 await trio.sleep(self.delay + (len(data) / self.slow if self.slow else 0.0))
                 if fate.is_set():
                     await trio.sleep_forever()
-                fault = self._fault_within(carried + len(data)) if whole is not None else None
+                fault = _next_within(suffering[1], carried + len(data)) if suffering is not None else None
                 await sink.send_all(data if fault is None else data[: fault.at - carried])
                 carried += len(data)
-                if fault is not None and whole is not None:
-                    await self._suffer(fault, (source, sink), fate, whole)
+                if fault is not None and suffering is not None:
+                    fate.set()
+                    await _suffer(fault.kind, (source, sink), suffering[0])
             await sink.send_eof()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             _reset(source)
             _reset(sink)
 
-    def _fault_within(self, carried: int) -> Fault | None:
-        """The next fault, if a connection that has carried so much meets it; it meets no other one then."""
-        return self.faults.pop(0) if self.faults and carried >= self.faults[0].at else None
 
-    async def _suffer(
-        self, fault: Fault, ends: tuple[trio.SocketStream, ...], fate: trio.Event, whole: trio.CancelScope
-    ) -> None:
-        print(f"{fault.kind} after {fault.at} bytes", flush=True)
-        fate.set()
-        if fault.kind == "stall":
-            await trio.sleep_forever()
-        if fault.kind == "cut":
-            for end in ends:
-                _reset(end)
+def _next_within(faults: list[Fault], carried: int) -> Fault | None:
+    """The next fault, if a connection that has carried so much meets it; it meets no other one then."""
+    return faults.pop(0) if faults and carried >= faults[0].at else None
+
+
+async def _suffer(kind: str, ends: tuple[trio.SocketStream, ...], whole: trio.CancelScope) -> None:
+    if kind == "cut":
+        for end in ends:
+            _reset(end)
+    if kind != "stall":
         whole.cancel()
-        await trio.sleep_forever()
+    await trio.sleep_forever()
 
 
 @contextmanager
@@ -116,7 +124,7 @@ def _reset(stream: trio.SocketStream) -> None:
 
 def _parse_fault(text: str) -> Fault:
     kind, _, at = text.partition("@")
-    if kind not in ("cut", "end", "stall"):
+    if kind not in ("cut", "end", "stall", "every"):
         raise SystemExit(f"{text!r} is no fault")
     return Fault(kind, int(at))
 
@@ -130,7 +138,9 @@ async def _serve(here: tuple[str, int], there: tuple[str, int], words: Sequence[
     always = dict(word.split("=") for word in words if "=" in word)
     faults = [_parse_fault(word) for word in words if "=" not in word]
     slow = float(always["slow"]) if "slow" in always else None
-    relay = FaultyRelay(faults, slow, float(always.get("delay", 0)))
+    every = next((fault.at for fault in faults if fault.kind == "every"), None)
+    once = [fault for fault in faults if fault.kind != "every"]
+    relay = FaultyRelay(once, slow, float(always.get("delay", 0)), every)
     (listener, *_) = await trio.open_tcp_listeners(here[1], host=here[0])
     print(listener.socket.getsockname()[1], flush=True)
     await trio.serve_listeners(partial(relay.carry, there), [listener])

@@ -18,6 +18,7 @@ from pathlib import Path
 from lab.certificates import Identity, bundle_pem
 
 METHOD = Path(__file__).parents[2] / "wsrep_sst_rsync_tunnel"
+IMPATIENT = Path(__file__).with_name("impatient_sst.py")
 POSITION = "0d461b48-e638-11f1-b5bf-7b336a8bfa1f:16 0"
 GTID, DOMAIN = POSITION.split()
 LIMIT = 30.0  # seconds for any wait
@@ -31,6 +32,7 @@ class PlayedServer:
     host: str = "127.0.0.1"
     options: dict[str, str] = field(default_factory=dict)
     server_options: dict[str, str] = field(default_factory=dict)
+    program: Path = METHOD
 
     def __post_init__(self) -> None:
         self.datadir.mkdir(parents=True)
@@ -63,8 +65,8 @@ class PlayedServer:
         )
         defaults.write_text(text)
         own = {"MYSQL_TMP_DIR": str(self.tmpdir), **(environment or {})}
-        command = [sys.executable, str(METHOD), "--role", role, "--address", address, "--datadir", f"{self.datadir}/"]
-        command += ["--defaults-file", str(defaults), "--progress", "0", *more]
+        command = [sys.executable, str(self.program), "--role", role, "--address", address]
+        command += ["--datadir", f"{self.datadir}/", "--defaults-file", str(defaults), "--progress", "0", *more]
         process = subprocess.Popen(
             command, env=os.environ | own, cwd=self.datadir, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def test_a_stream_travels_in_runs_of_limited_size_unless_a_file_is_larger(files:
 @given(entries, st.integers(1, 2**41))
 def test_two_runs_that_would_fit_into_one_are_one(files: list[Entry], most: int) -> None:
     found = runs(files, most)
-    for run, following in zip(found, found[1:], strict=False):
+    for run, following in itertools.pairwise(found):
         assert sum(entry.size for entry in run) + following[0].size > most
 
 

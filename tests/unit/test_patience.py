@@ -15,7 +15,8 @@ MUCH = 1 << 30
 
 def waits(trouble: Trouble, moved: int = 0, most: int = 100) -> list[float]:
     """The waits of a stream that fails each time at once."""
-    tries, now, found = Tries(), 0.0, []
+    found: list[float] = []
+    tries, now = Tries(), 0.0
     while len(found) < most and (wait := tries.wait_after(trouble, moved, now)) is not None:
         found.append(wait)
         now += wait
@@ -74,4 +75,4 @@ def test_an_rsync_that_failed_by_itself_will_again(code: int) -> None:
 
 def test_each_limit_leaves_room_for_the_ones_that_it_must_outlast() -> None:
     assert rsync.IDLE_LIMIT < patience.IDLE_LIMIT
-    assert Trouble.NETWORK.value < patience.ABSENCE_LIMIT
+    assert patience.NETWORK_LIMIT < patience.ABSENCE_LIMIT

@@ -295,11 +295,7 @@ async def _send_files(donation: _Donation, entries: list[Entry]) -> None:
 
 
 async def _withhold(donation: _Donation) -> None:
-    """Delete at the joiner what a server needs to start, so that none starts on half a database.
-
-    Without the sets, InnoDB begins anew where it is only asked for its position (--wsrep-recover), as a service does
-    before each start; with some of its old files it would fail, and the node would need a hand.
-    """
+    """Delete at the joiner what keeps a server from starting on half a database (pytunnel.sst.withholding)."""
     nothing = donation.private / "nothing"
     nothing.mkdir(mode=0o700)
     target = donation.courier.target(donation.module)

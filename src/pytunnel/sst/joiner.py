@@ -29,6 +29,7 @@ from pytunnel.sst.received import open_received, read_note, remove
 from pytunnel.sst.setup import Setup, confine_role
 from pytunnel.sst.showing import Showing, shown
 from pytunnel.sst.state import State, parse_state
+from pytunnel.sst.withholding import withhold
 from pytunnel.transport import places, process
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.options import SocketOptions
@@ -156,10 +157,14 @@ async def _receive(reception: _Reception) -> State:
             server.say(format_ready(announced, reception.secret))
             await reception.tunnel.serve(listeners)
             nursery.cancel_scope.cancel()
+        state = parse_state(read_note(reception.state_file))
+        _check_secret(state, reception)
+    except BaseException:
+        if reception.progress.total is not None:  # the donor has begun to write
+            withhold(setup.layout)
+        raise
     finally:
         os.close(writing)
-    state = parse_state(read_note(reception.state_file))
-    _check_secret(state, reception)
     if not state.bypass:
         log.info("%s", reception.progress.closing_line())
     return state

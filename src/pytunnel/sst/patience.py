@@ -15,27 +15,30 @@ from pytunnel.transport.errors import TransportError
 IDLE_LIMIT = 90.0
 """Seconds without a byte either way, then a connection counts as cut; longer than rsync's own limit."""
 
+NETWORK_LIMIT = 120.0
+"""Seconds for which the tries of one stream may fail one after another without progress."""
+
+PROGRAM_LIMIT = 10.0
+"""The same where the other node answers, but nobody listens there any more, or where an rsync has been ended."""
+
 ABSENCE_LIMIT = 180.0
 """Seconds without any connection, then a joiner takes its donor for gone; longer than a donor goes on trying."""
 
 SETTLE_LIMIT = 20.0
 """Seconds without any connection, then a joiner whose last connection was cut right after the state file takes it."""
 
-_WAITS = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds before each next try; the last one for all that follow
+WAITS: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""Seconds before each next try; the last one for all that follow."""
+
 _PROGRESS = 16 * 1024 * 1024  # bytes: more than buffers on the way can hold, so some of it has arrived
 
 
 class Trouble(enum.Enum):
-    """Kinds of failures; the value is for how many seconds they may last, one try after another."""
+    """Kinds of failures: between the nodes, or of a program on one of them, or such that each try ends likewise."""
 
-    NETWORK = 120.0
-    """Something between the nodes: it may come back."""
-
-    PROGRAM = 10.0
-    """The other node answers, but the program there has gone, or an rsync of ours or theirs has ended."""
-
-    LASTING = 0.0
-    """The next try would end likewise."""
+    NETWORK = "network"
+    PROGRAM = "program"
+    LASTING = "lasting"
 
 
 @dataclass(slots=True)
@@ -50,8 +53,9 @@ class Tries:
         if self.count == 0 or moved >= _PROGRESS:
             self.count, self.since = 0, now
         self.count += 1
-        wait = _WAITS[min(self.count, len(_WAITS)) - 1]
-        return wait if now + wait - self.since <= trouble.value else None
+        wait = WAITS[min(self.count, len(WAITS)) - 1]
+        limit = {Trouble.NETWORK: NETWORK_LIMIT, Trouble.PROGRAM: PROGRAM_LIMIT}.get(trouble, 0.0)
+        return wait if now + wait - self.since <= limit else None
 
 
 def trouble_of(error: BaseException | None) -> Trouble:

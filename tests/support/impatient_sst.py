@@ -1,0 +1,22 @@
+"""The SST program with its limits shortened to seconds, for tests of what happens when they are over.
+
+python tests/support/impatient_sst.py --role joiner|donor …
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
+sys.argv[0] = "wsrep_sst_rsync_tunnel"
+
+from pytunnel.sst import patience, rsync, shim  # noqa: E402 - the path to it is known only now
+
+rsync.IDLE_LIMIT = 2
+patience.IDLE_LIMIT = 4.0
+patience.SETTLE_LIMIT = 2.0
+patience.ABSENCE_LIMIT = 6.0
+
+patience.NETWORK_LIMIT = 4.0
+patience.WAITS = (0.1, 0.5)
+
+shim.main()

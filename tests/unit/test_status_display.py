@@ -46,6 +46,15 @@ def test_a_transfer_is_told_with_its_share_and_the_time_left() -> None:
     ) in text
 
 
+def test_each_part_begins_on_a_line_of_its_own() -> None:
+    lines = [line.rstrip() for line in text_of(replace(SNAPSHOT, transfer=TRANSFER)).splitlines()]
+    kinds = [(line.split() or [""])[0] for line in lines]
+    assert [kind for kind in kinds if not kind.startswith("━")] == [
+        *("pytunnel", "state", "", "tunnel", "sst", "", "connection", "sst"),
+    ]
+    assert len(kinds) == 9
+
+
 def test_a_transfer_of_unknown_size_is_told_without_a_share() -> None:
     text = text_of(replace(SNAPSHOT, transfer=replace(TRANSFER, role="donor", total=None, files=None)))
     assert "sent 1.0 GiB so far, 1.0 MiB/s" in text

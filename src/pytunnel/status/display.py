@@ -30,19 +30,21 @@ def _parts(snapshot: Snapshot) -> Iterator[RenderableType]:
     yield from (_text(f"  {reason}", "red") for reason in reasons)
     if snapshot.transfer is not None:
         yield from _transfer(snapshot.transfer)
-    yield _tunnels(snapshot)
+    yield from (_text(""), _tunnels(snapshot))
     if any(tunnel.connections for tunnel in snapshot.tunnels):
-        yield _connections(snapshot)
+        yield from (_text(""), _connections(snapshot))
 
 
 def _transfer(transfer: TransferState) -> Iterator[RenderableType]:
     verb = "received" if transfer.role == "joiner" else "sent"
     known = transfer.total is not None and transfer.files is not None
     total = Amount(transfer.total or 0, transfer.files or 0) if known else None
-    line = describe(verb, transfer.moved, total, transfer.rate)
-    yield _text(f"state transfer as {transfer.role} with {transfer.peer}, for {duration(transfer.seconds)}: {line}")
+    text = describe(verb, transfer.moved, total, transfer.rate)
+    yield _text(f"state transfer as {transfer.role} with {transfer.peer}, for {duration(transfer.seconds)}: {text}")
     if total is not None and total.bytes:
-        yield ProgressBar(total=total.bytes, completed=min(transfer.moved, total.bytes), width=_BAR)
+        line = Table.grid()  # a bar alone has no end of line
+        line.add_row(ProgressBar(total=total.bytes, completed=min(transfer.moved, total.bytes), width=_BAR))
+        yield line
 
 
 def _tunnels(snapshot: Snapshot) -> Table:
@@ -95,7 +97,7 @@ def _connections(snapshot: Snapshot) -> Table:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(1, 2, 0, 0), collapse_padding=True)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         table.add_column(column, header_style="bold", overflow="fold")
     return table

@@ -23,6 +23,7 @@ from pytunnel.tls.errors import CredentialsError
 from pytunnel.tls.settings import TlsSettings
 
 _MOST_READINGS = 5
+_READING_LIMIT = 10.0  # seconds
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class Renewal:
         """Read all files, and take them if they can be used."""
         async with self._one_at_a_time:
             try:
-                credentials, context = await trio.to_thread.run_sync(load, self._settings, abandon_on_cancel=True)
+                credentials, context = await self._read()
             except PytunnelError as error:
                 holder.keep()
                 log.error("the certificates are NOT renewed, the old ones stay in use: %s", error)
@@ -78,6 +79,14 @@ class Renewal:
                 expiry_date(credentials.certificate),
                 len(credentials.trusted),
             )
+
+    async def _read(self) -> tuple[Credentials, SSL.Context]:
+        """In a thread: connections go on meanwhile, and a file system that hangs delays nothing for long."""
+        try:
+            with trio.fail_after(_READING_LIMIT):
+                return await trio.to_thread.run_sync(load, self._settings, abandon_on_cancel=True)
+        except trio.TooSlowError as error:
+            raise CredentialsError(f"the files could not be read within {_READING_LIMIT:g} s") from error
 
     def _open_watch(self) -> PathWatch | None:
         try:

@@ -212,6 +212,11 @@ def _check_together(tunnels: Sequence[TunnelPlan], file: str) -> None:
             if _is_one_place(plan.source) and plan.source == other.source:
                 names = f"{other.name} and {plan.name}"
                 raise ConfigurationError(f"the tunnels {names} of {file} are both at {plan.source}")
+    passed = [plan.name for plan in tunnels if isinstance(plan.source, SystemdEndpoint)]
+    if len(passed) > 1 and SystemdEndpoint() in [plan.source for plan in tunnels]:
+        raise ConfigurationError(
+            f"the tunnels {' and '.join(passed)} of {file} share what systemd passes; give each systemd:NAME"
+        )
     on_stdio = [plan.name for plan in tunnels if StdioEndpoint() in (plan.source, plan.target)]
     if len(on_stdio) > 1:
         raise ConfigurationError(

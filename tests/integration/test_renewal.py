@@ -200,6 +200,30 @@ def test_not_one_connection_is_lost_while_files_are_swapped_again_and_again(volu
                 assert not matching(ends, "WARNING|ERROR")
 
 
+def test_a_gateway_dials_with_the_renewed_certificate(volume: Volume, tmp_path: Path) -> None:
+    other = authority("Another Authority")
+    both = Volume(tmp_path / "server", issued(CA, "localhost"), other)
+    gateway_end = Volume(tmp_path / "gateway", issued(CA, NODE1))
+    with listening(both) as program:
+        options = ["--http-connect", "127.0.0.1:0", "--allow-target", f"localhost:{program.port}"]
+        with started(pytunnel("connect", *gateway_end.words, *options)) as gateway:
+            assert not reaches(gateway, program.port)
+            gateway_end.swap(issued(other, NODE1), CA)
+            gateway.wait_for("INFO certificates renewed")
+            assert reaches(gateway, program.port)
+
+
+def reaches(gateway: Program, port: int) -> bool:
+    """Whether an echo behind the port is reached through a gateway."""
+    with dial(gateway.port) as connection:
+        try:
+            connection.sendall(f"CONNECT localhost:{port} HTTP/1.0\r\n\r\nx".encode())
+            connection.shutdown(socket.SHUT_WR)
+            return read_all(connection).endswith(b"\r\n\r\nx")
+        except ConnectionResetError:
+            return False
+
+
 def test_a_tunnel_of_one_connection_ends_at_sighup_as_any_program_does(volume: Volume) -> None:
     with started(pytunnel("listen", *volume.words, "stdio:", "exec:cat"), stdin=subprocess.PIPE) as program:
         program.wait_for("accepting ")

@@ -149,6 +149,7 @@ def test_a_file_with_several_tunnels_is_not_for_a_command_that_describes_one(fil
         ('name = "sst"', "name = 1", "name in tunnel 1 of {file}: 1 is not possible"),
         ('name = "sst"', 'name = "tunnel-2"', "{file} has two tunnels with the name tunnel-2"),
         ('"unix:/run/db.sock"', '":4444"', "the tunnels sst and tunnel-2 of {file} are both at :4444"),
+        ('"unix:/run/db.sock"', '":5"\nhttp-connect = ":1"', "tunnel tunnel-2 of {file}: --http-connect is for connect, and"),
         ("cert = ", 'from = ":9"\ncert = ', "from in {file} is set, but each [[tunnel]] of {file} has its own"),
     ],
 )
@@ -205,3 +206,14 @@ def test_others_can_look_only_where_that_was_asked_for(text: str, host: str) -> 
 def test_what_is_no_address_for_status_is_refused(text: str) -> None:
     with pytest.raises(PytunnelError, match=r"PYTUNNEL_STATUS: .* is not possible; expected HOST:PORT, :PORT"):
         plan_service(ONE, {"PYTUNNEL_STATUS": text}, None)
+
+
+@pytest.mark.parametrize(("first", "second", "possible"), [("a", "b", True), ("a", "a", False), ("a", "", False)])
+def test_what_systemd_passes_is_of_one_tunnel_each(file: Path, first: str, second: str, possible: bool) -> None:
+    tables = [f'[[tunnel]]\nmode = "listen"\nfrom = "systemd:{name}"\nto = ":873"\n' for name in (first, second)]
+    file.write_text("".join(tables))
+    if possible:
+        assert len(plan_service({}, {}, file).tunnels) == 2
+    else:
+        with pytest.raises(PytunnelError, match=r"are both at systemd:a|give each systemd:NAME"):
+            plan_service({}, {}, file)

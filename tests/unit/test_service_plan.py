@@ -149,7 +149,7 @@ def test_a_file_with_several_tunnels_is_not_for_a_command_that_describes_one(fil
         ('name = "sst"', "name = 1", "name in tunnel 1 of {file}: 1 is not possible"),
         ('name = "sst"', 'name = "tunnel-2"', "{file} has two tunnels with the name tunnel-2"),
         ('"unix:/run/db.sock"', '":4444"', "the tunnels sst and tunnel-2 of {file} are both at :4444"),
-        ('"unix:/run/db.sock"', '":5"\nhttp-connect = ":1"', "tunnel tunnel-2 of {file}: --http-connect is for connect, and"),
+        ('"unix:/run/db.sock"', '":5"\nhttp-connect = ":1"', "tunnel tunnel-2 of {file}: --http-connect is for"),
         ("cert = ", 'from = ":9"\ncert = ', "from in {file} is set, but each [[tunnel]] of {file} has its own"),
     ],
 )

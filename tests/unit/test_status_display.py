@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -123,6 +125,12 @@ def test_a_transfer_has_its_bytes() -> None:
     assert samples["pytunnel_transfer_bytes_total", frozenset()] == 2**30
     assert samples["pytunnel_transfer_expected_bytes", frozenset()] == 2**31
     assert not any("transfer" in name for name, _ in samples_of(SNAPSHOT))
+
+
+def test_the_documentation_names_every_metric() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "sidecar.md").read_text()
+    names = {re.sub("_(bucket|sum|count)$", "", name) for name, _ in samples_of(replace(SNAPSHOT, transfer=TRANSFER))}
+    assert [name for name in sorted(names) if f"`{name}`" not in text] == []
 
 
 def test_nothing_of_this_process_itself_is_told() -> None:

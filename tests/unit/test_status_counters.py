@@ -9,7 +9,7 @@ from lab.certificates import self_signed
 from pytunnel.errors import PytunnelError
 from pytunnel.relay import ConnectionFailed, IdleTooLong, Traffic
 from pytunnel.status.counters import TunnelCounters, describe_certificates, reason_of
-from pytunnel.status.snapshot import BOUNDS, Outcome, TunnelState
+from pytunnel.status.snapshot import BOUNDS, SHOWN, Outcome, TunnelState
 from pytunnel.tls.errors import HandshakeError, PeerRejected, TlsError, TruncatedStream
 from pytunnel.tls.stream import Session
 from pytunnel.transport.errors import TransportError
@@ -70,6 +70,24 @@ async def test_an_open_connection_is_told_of_with_its_peer_and_cipher() -> None:
     assert (shown.cipher, shown.bytes_out, shown.bytes_in) == ("TLS_AES_256_GCM_SHA384", 5, 3)
     assert "node1" in shown.peer
     assert shown.seconds == pytest.approx(2)
+
+
+@in_trio_without_waiting
+async def test_of_many_connections_those_are_told_of_that_carried_most() -> None:
+    counted = Counted()
+    for number in range(SHOWN + 3):
+        counted.secure().traffic.inward = number
+    state = counted.state
+    assert state.open == SHOWN + 3
+    assert [each.bytes_in for each in state.connections] == list(range(SHOWN + 2, 2, -1))
+
+
+@in_trio_without_waiting
+async def test_a_program_s_arguments_are_not_told() -> None:
+    counted = Counted()
+    own, asked_for = counted.secure(), counted.secure()
+    own.target, asked_for.target = counted.tunnel.target, "node2:4444"
+    assert {each.target for each in counted.state.connections} == {DESCRIBED.target, "node2:4444"}
 
 
 @in_trio_without_waiting

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import trio
@@ -13,12 +14,12 @@ from cryptography import x509
 from pytunnel.relay import ConnectionFailed, IdleTooLong
 from pytunnel.status.snapshot import (
     BOUNDS,
+    SHOWN,
     CertificateState,
     ConnectionState,
     Handshakes,
     Outcome,
     TunnelState,
-    most_active,
 )
 from pytunnel.tls.credentials import Credentials, describe_subject
 from pytunnel.tls.errors import HandshakeError, PeerRejected, TlsError, TruncatedStream
@@ -106,10 +107,7 @@ class TunnelCounters:
             handshakes=Handshakes(tuple(self._handshakes), self._handshake_seconds),
             reloads=self.reloads,
             reloads_failed=self.reloads_failed,
-            connections=most_active(
-                replace(each, target=described.target) if each.target == tunnel.target else each
-                for each in (self._connection(each, now, past) for each in self._secured)
-            ),
+            connections=tuple(self._connections(now, past, described.target, tunnel)),
         )
 
     def _mark(self) -> _Mark:
@@ -118,7 +116,13 @@ class TunnelCounters:
         inward = self._ended_in + sum(back for _, back in carried.values())
         return _Mark(trio.current_time(), (outward, inward), carried)
 
-    def _connection(self, connection: Connection, now: _Mark, past: _Mark) -> ConnectionState:
+    def _connections(self, now: _Mark, past: _Mark, target: str, tunnel: Tunnel) -> Iterator[ConnectionState]:
+        """The open ones that carried most; `target` is shown for the tunnel's own, which may not be shown in full."""
+        most = heapq.nlargest(SHOWN, now.carried, key=lambda each: sum(now.carried[each]))
+        for each in most:
+            yield self._connection(each, now, past, target if each.target == tunnel.target else each.target)
+
+    def _connection(self, connection: Connection, now: _Mark, past: _Mark, target: str) -> ConnectionState:
         outward, inward = now.carried[connection]
         seconds = now.time - connection.began
         rate_out, rate_in = _rates(
@@ -127,7 +131,7 @@ class TunnelCounters:
         session = connection.session
         return ConnectionState(
             source=connection.source,
-            target=connection.target,
+            target=target,
             peer=self._secured[connection],
             tls=session.version if session is not None else "",
             cipher=session.cipher if session is not None else "",

@@ -18,7 +18,15 @@ import pytest
 import trio
 
 from lab.waiting import comes_true
-from pytunnel.endpoint import Endpoint, ExecEndpoint, StdioEndpoint, TcpEndpoint, UnixEndpoint, WebSocketEndpoint
+from pytunnel.endpoint import (
+    Endpoint,
+    ExecEndpoint,
+    StdioEndpoint,
+    SystemdEndpoint,
+    TcpEndpoint,
+    UnixEndpoint,
+    WebSocketEndpoint,
+)
 from pytunnel.transport import places, process, unix
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.options import Retry, SocketOptions
@@ -547,5 +555,5 @@ async def test_a_program_as_the_source_is_one_connection() -> None:
 
 
 def test_every_kind_of_place_is_covered() -> None:
-    elsewhere = {WebSocketEndpoint}  # tests/unit/test_websocket.py
+    elsewhere = {WebSocketEndpoint, SystemdEndpoint}  # tests/unit/test_websocket.py, test_systemd.py
     assert set(Endpoint.__args__) == {TcpEndpoint, UnixEndpoint, ExecEndpoint, StdioEndpoint} | elsewhere

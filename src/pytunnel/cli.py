@@ -176,6 +176,10 @@ def _serve(arguments: argparse.Namespace, route: Mapping[str, object] | None) ->
     logs.set_up(plan.log_format, debug=arguments.debug)
     if init.is_first_process():
         init.go_on_as_child()
+    if plan.workers > 1:
+        from pytunnel.workers import supervisor
+
+        return trio.run(partial(supervisor.run, plan, debug=arguments.debug))
     return trio.run(service.run, plan)
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import trio
 from OpenSSL import SSL
@@ -25,6 +26,7 @@ from pytunnel.service_confinement import needs_programs, rules_for
 from pytunnel.service_plan import ServicePlan, about
 from pytunnel.status.counters import TunnelCounters, describe_certificates
 from pytunnel.status.listening import open_status
+from pytunnel.status.server import Take
 from pytunnel.status.server import serve as serve_status
 from pytunnel.status.snapshot import DRAINING, ENDED, LISTENING, Snapshot, TunnelState
 from pytunnel.systemd import Notifier, take_notifier
@@ -100,43 +102,70 @@ class Service:
         return self.plan.carries_one_connection and not self.tunnel.completed
 
 
-async def run(plan: ServicePlan) -> int:
+class Supervisor(Protocol):
+    """Whoever started this process as one of several that share listeners."""
+
+    async def follow(self, take: Take) -> None:
+        """Tell it what it asks for; returns when it has gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a worker has of a service: for each tunnel the listening sockets that its supervisor opened."""
+
+    descriptors: tuple[tuple[int, ...], ...]
+    supervisor: Supervisor
+
+
+async def run(plan: ServicePlan, share: Share | None = None) -> int:
     """Check everything, listen, and serve until SIGTERM or SIGINT; the first drains, a second one ends at once.
 
+    A worker accepts from its `share` of the listeners instead, and ends with its supervisor.
     Returns the exit code: 1 where a tunnel can have one connection only, and that one did not end well.
     Raises PytunnelError before anything listens.
     """
     if plan.log_format == "json" and needs_programs(plan):
         with overheard() as heard:
-            return await _run(plan, heard)
-    return await _run(plan, None)
+            return await _run(plan, share, heard)
+    return await _run(plan, share, None)
 
 
-async def _run(plan: ServicePlan, heard: Overheard | None) -> int:
+async def _run(plan: ServicePlan, share: Share | None, heard: Overheard | None) -> int:
     keep_freed_memory()
     descriptors.raise_limit()
     confined = _confine(plan)
-    services = [await _prepare(each) for each in plan.tunnels]
+    services = [await prepare(each) for each in plan.tunnels]
     manager = take_notifier(os.environ)
-    with trio.open_signal_receiver(*_signals(services)) as signals:
-        status = await _listen(plan, services)
-        log.info("confined: %s", confined)
+    orphaned = trio.Event()
+    with trio.open_signal_receiver(*signals_for(services)) as signals:
+        status = await listen(plan, services) if share is None else _adopt(services, share)
+        log.log(_level(share), "confined: %s", confined)
         async with trio.open_nursery() as everything:
-            everything.start_soon(_obey, signals, services, manager, everything.cancel_scope)
+            everything.start_soon(_obey, signals, services, manager, share, everything.cancel_scope)
+            if status or share is not None:
+                for service in services:
+                    everything.start_soon(service.counters.keep_rates)
             if status:
-                everything.start_soon(_tell, status, services)
+                everything.start_soon(serve_status, status, _taker(services))
+            if share is not None:
+                everything.start_soon(_follow, share, services, orphaned, everything.cancel_scope)
             if heard is not None:
                 everything.start_soon(heard.follow)
             for service in services:
                 everything.start_soon(service.keep_renewed)
-            everything.start_soon(_show_life, manager)
-            manager.ready(_summary(services))
+            everything.start_soon(show_life, manager)
+            manager.ready(summary(services))
             async with trio.open_nursery() as tunnels:
                 for service in services:
                     tunnels.start_soon(service.serve)
             everything.cancel_scope.cancel()
-    log.info("ended")
-    return int(any(service.failed for service in services))
+    log.log(_level(share), "ended")
+    return int(orphaned.is_set() or any(service.failed for service in services))
+
+
+def _level(share: Share | None) -> int:
+    """Of what a service says once; its workers say it for those who look for a fault."""
+    return logging.INFO if share is None else logging.DEBUG
 
 
 def _confine(plan: ServicePlan) -> str:
@@ -146,7 +175,7 @@ def _confine(plan: ServicePlan) -> str:
     return confine(plan.confine, rules_for(plan))
 
 
-async def _prepare(plan: TunnelPlan) -> Service:
+async def prepare(plan: TunnelPlan) -> Service:
     """All of a tunnel that can be checked before it listens."""
     with about(plan.origin):
         renewal = None if plan.carries_one_connection else Renewal(plan.tls)
@@ -155,8 +184,11 @@ async def _prepare(plan: TunnelPlan) -> Service:
         return Service(plan, credentials, await _make_tunnel(plan, context, counters), counters, renewal)
 
 
-async def _listen(plan: ServicePlan, services: Sequence[Service]) -> Sequence[Listener]:
-    """Open all listeners, or none: where one can't be had, those before it are closed. Returns those of the status."""
+async def listen(plan: ServicePlan, services: Sequence[Service]) -> Sequence[Listener]:
+    """Open all listeners, or none: where one can't be had, those before it are closed. Returns those of the status.
+
+    Raises PytunnelError.
+    """
     status: Sequence[Listener] = ()
     try:
         if plan.status is not None:
@@ -164,9 +196,7 @@ async def _listen(plan: ServicePlan, services: Sequence[Service]) -> Sequence[Li
         for service in services:
             with about(service.plan.origin):
                 service.listeners = await places.open_listeners(service.plan.source, service.plan.accepting)
-                service.addresses = [
-                    str(place) for place in map(places.bound_at, service.listeners) if place is not None
-                ]
+                service.addresses = addresses(service.listeners)
     except BaseException:
         with trio.CancelScope(shield=True):
             for listener in [*status, *(listener for service in services for listener in service.listeners)]:
@@ -178,17 +208,36 @@ async def _listen(plan: ServicePlan, services: Sequence[Service]) -> Sequence[Li
     return status
 
 
-async def _tell(listeners: Sequence[Listener], services: Sequence[Service]) -> None:
-    """Answer whoever asks how the tunnels are, until cancelled."""
+def _adopt(services: Sequence[Service], share: Share) -> Sequence[Listener]:
+    for service, descriptors_of_it in zip(services, share.descriptors, strict=True):
+        plan = service.plan
+        service.listeners = places.adopt(plan.source, descriptors_of_it, plan.accepting)
+        service.addresses = addresses(service.listeners)
+    return ()
+
+
+async def _follow(
+    share: Share, services: Sequence[Service], orphaned: trio.Event, everything: trio.CancelScope
+) -> None:
+    """Without its supervisor a worker would be beyond anybody's control."""
+    await share.supervisor.follow(_taker(services))
+    log.error("the process that supervises this one has gone: its connections are cut")
+    orphaned.set()
+    everything.cancel()
+
+
+def _taker(services: Sequence[Service]) -> Take:
     began = time.time()
 
     async def take() -> Snapshot:
         return Snapshot(__version__, time.time(), began, tuple(service.state() for service in services))
 
-    async with trio.open_nursery() as nursery:
-        for service in services:
-            nursery.start_soon(service.counters.keep_rates)
-        nursery.start_soon(serve_status, listeners, take)
+    return take
+
+
+def addresses(listeners: Sequence[Listener]) -> list[str]:
+    """Where they are, as far as they have an address."""
+    return [str(place) for place in map(places.bound_at, listeners) if place is not None]
 
 
 async def _make_tunnel(plan: TunnelPlan, context: SSL.Context, counters: TunnelCounters) -> Tunnel:
@@ -242,21 +291,25 @@ async def _expected_peer(plan: TunnelPlan, target: Endpoint) -> ExpectedPeer:
     return ExpectedPeer(plan.tls.peer_names)
 
 
-def _signals(services: Sequence[Service]) -> list[signal.Signals]:
+def signals_for(services: Sequence[Service]) -> list[signal.Signals]:
     """Those that mean something: without certificates to read again, SIGHUP ends us as it ends any program."""
     renews = any(service.renewal is not None for service in services)
     return [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if renews else [])]
 
 
 async def _obey(
-    signals: AsyncIterator[int], services: Sequence[Service], manager: Notifier, everything: trio.CancelScope
+    signals: AsyncIterator[int],
+    services: Sequence[Service],
+    manager: Notifier,
+    share: Share | None,
+    everything: trio.CancelScope,
 ) -> None:
     """SIGHUP reads certificates again; the first other signal drains, a second one ends at once."""
     async for number in signals:
         if number == signal.SIGHUP:
             await _renew_all(services, manager)
             continue
-        log.info("%s received: accepting no more connections", signal.Signals(number).name)
+        log.log(_level(share), "%s received: accepting no more connections", signal.Signals(number).name)
         manager.stopping("draining: open connections may end")
         for service in services:
             with logs.naming(service.plan.name):
@@ -275,17 +328,18 @@ async def _renew_all(services: Sequence[Service], manager: Notifier) -> None:
     manager.reloading()
     for service in services:
         await service.renew()
-    manager.ready(_summary(services))
+    manager.ready(summary(services))
 
 
-async def _show_life(manager: Notifier) -> None:
+async def show_life(manager: Notifier) -> None:
     """Tell the manager's watchdog that connections are served, twice in the time that it waits for it."""
     while manager.watchdog is not None:
         manager.alive()
         await trio.sleep(manager.watchdog / 2)
 
 
-def _summary(services: Sequence[Service]) -> str:
+def summary(services: Sequence[Service]) -> str:
+    """Where the service is, for systemd's status."""
     places = [", ".join(service.addresses) or _shown(service.plan.source) for service in services]
     return f"accepting at {'; '.join(places)}"
 

@@ -6,6 +6,7 @@ by the options at its top, or several by `[[tunnel]]` tables, whose defaults are
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,17 +38,22 @@ MODES = {"listen": Side.SERVER, "connect": Side.CLIENT}
 
 _TABLES = "tunnel"
 _NAME = "name"
+_MOST_WORKERS = 256
 _NAMES = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
 class ServicePlan:
-    """Everything that one process runs: at least one tunnel, and where it tells how they are (None: nowhere)."""
+    """Everything that one service runs: at least one tunnel, and where it tells how they are (None: nowhere).
+
+    `workers` is how many processes share its connections.
+    """
 
     tunnels: tuple[TunnelPlan, ...]
     status: StatusEndpoint | None = None
     confine: Confine = Confine.AUTO
     log_format: logs.Format = "plain"
+    workers: int = 1
 
 
 class TunnelError(PytunnelError):
@@ -89,6 +95,15 @@ def _log_format(text: str) -> str:
     return text
 
 
+def _workers(text: str) -> int:
+    """`auto` is one for each processor that this process may use."""
+    if text == "auto":
+        return len(os.sched_getaffinity(0))
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= _MOST_WORKERS):
+        raise ValueError(f"expected a number from 1 to {_MOST_WORKERS}, or auto")
+    return int(text)
+
+
 def _confine(text: str) -> str:
     if text not in (each.value for each in Confine):
         raise ValueError("expected off, auto or require")
@@ -104,6 +119,7 @@ ROUTE = (
 
 PROCESS_OPTIONS = (
     Option("status", "ADDRESS", "serve health, metrics and status at HOST:PORT, :PORT or unix:PATH", _status),
+    Option("workers", "N|auto", "processes that share the connections (default 1); auto: one a processor", _workers),
     Option("confine", "off|auto|require", "give up rights that are not needed; require: with Landlock", _confine),
     Option("log-format", "FORMAT", "form of the log on standard error: plain (default) or json", _log_format),
 )
@@ -136,11 +152,15 @@ def plan_service(
     else:
         raise ConfigurationError(f"{file} describes tunnels of its own ([[tunnel]]); run them with: pytunnel run")
     status = process.get("status")
+    workers = int(str(process.get("workers", 1)))
+    if workers > 1:
+        _check_shared(tunnels, workers)
     return ServicePlan(
         tunnels,
         None if status is None else parse_status_address(str(status)),
         Confine(process.get("confine", Confine.AUTO.value)),
         logs.format_of(str(process.get("log-format"))),
+        workers,
     )
 
 
@@ -222,6 +242,14 @@ def _check_together(tunnels: Sequence[TunnelPlan], file: str) -> None:
         raise ConfigurationError(
             f"the tunnels {' and '.join(on_stdio)} of {file} can't all be stdio: there is one standard input and output"
         )
+
+
+def _check_shared(tunnels: Sequence[TunnelPlan], workers: int) -> None:
+    for plan in tunnels:
+        if plan.carries_one_connection:
+            raise ConfigurationError(
+                f"--workers {workers}: {plan.source} to {plan.target} is one connection, which can't be shared; use 1"
+            )
 
 
 def _is_one_place(source: Endpoint) -> bool:

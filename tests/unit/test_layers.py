@@ -29,6 +29,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pytunnel.service",
         "pytunnel.service_confinement",
         "pytunnel.service_plan",
+        "pytunnel.workers.*",
         "pytunnel.certs.*",
         "pytunnel.doctor.*",
         "pytunnel.sst.joiner",

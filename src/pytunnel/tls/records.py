@@ -113,4 +113,5 @@ def encrypt(connection: SSL.Connection, plaintext: bytes | bytearray | memoryvie
 
 def collect(connection: SSL.Connection, buffer: Buffer) -> int:
     """Up to ROOM bytes of what OpenSSL wants to say, into `buffer`; how many there are."""
-    return max(lib.BIO_read(connection._from_ssl, buffer, ROOM), 0)
+    size: int = lib.BIO_read(connection._from_ssl, buffer, ROOM)
+    return max(size, 0)

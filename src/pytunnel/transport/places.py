@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -21,6 +21,7 @@ from pytunnel.transport import passed, process, proxy, stdio, tcp, unix, web
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.sockets import SocketListener, SocketStream
+from pytunnel.transport.unix import UnixListener
 from pytunnel.transport.web import WebSocketListener
 from pytunnel.transport.websocket import WebSocketStream
 
@@ -47,6 +48,20 @@ async def open_listeners(endpoint: Endpoint, options: SocketOptions) -> Sequence
             return passed.open_listeners(endpoint)
 
 
+def adopt(endpoint: Endpoint, descriptors: Iterable[int], options: SocketOptions) -> Sequence[Listener]:
+    """Listeners at `endpoint` from listening sockets that another process of ours opened there, and closes for good."""
+    listeners = [SocketListener(trio.socket.socket(fileno=descriptor)) for descriptor in descriptors]
+    if isinstance(endpoint, WebSocketEndpoint):
+        return web.above(listeners, endpoint, options)
+    return listeners
+
+
+def descriptors_of(listeners: Iterable[Listener]) -> list[int]:
+    """The listening sockets, for a process that will `adopt` them."""
+    kinds = (SocketListener, WebSocketListener, UnixListener)
+    return [listener.socket.fileno() for listener in listeners if isinstance(listener, kinds)]
+
+
 async def dial(endpoint: Endpoint, options: SocketOptions) -> Stream:
     """Connect to `endpoint`; raises TransportError."""
     try:
@@ -70,6 +85,8 @@ async def dial(endpoint: Endpoint, options: SocketOptions) -> Stream:
 def bound_at(listener: Listener) -> TcpEndpoint | None:
     """The address and port that a listener of TCP really has; None for any other."""
     if not isinstance(listener, (SocketListener, WebSocketListener)):
+        return None
+    if listener.socket.family == trio.socket.AF_UNIX:
         return None
     host, port, *_ = listener.socket.getsockname()
     return TcpEndpoint(str(host), int(port))

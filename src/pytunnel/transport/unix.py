@@ -19,6 +19,7 @@ class UnixListener(trio.abc.Listener[SocketStream]):
     """A listening socket that takes its file away when it closes, unless somebody has replaced it."""
 
     def __init__(self, sock: trio.socket.SocketType, path: Path) -> None:
+        self.socket = sock
         self._listener = SocketListener(sock)
         self._path = path
         self._identity = _identity(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
 import trio
@@ -55,7 +56,13 @@ def check_dialling(endpoint: WebSocketEndpoint, options: SocketOptions) -> None:
 async def open_listeners(endpoint: WebSocketEndpoint, options: SocketOptions) -> list[WebSocketListener]:
     """Listen for WebSockets at the endpoint's path; raises TransportError, EndpointError."""
     check_listening(endpoint)
-    listeners = await tcp.open_listeners(endpoint.server, options)
+    return above(await tcp.open_listeners(endpoint.server, options), endpoint, options)
+
+
+def above(
+    listeners: Iterable[SocketListener], endpoint: WebSocketEndpoint, options: SocketOptions
+) -> list[WebSocketListener]:
+    """Listeners for WebSockets on those of TCP."""
     return [WebSocketListener(listener, endpoint.path, options.web.headers) for listener in listeners]
 
 

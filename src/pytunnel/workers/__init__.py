@@ -1,0 +1,1 @@
+"""A service in several processes: one that listens and supervises, and workers that share its connections."""

@@ -1,0 +1,239 @@
+"""Listen, and let several worker processes accept from the same listeners; replace one that dies, drain all of them.
+
+One interpreter uses one processor. The supervisor carries no bytes: it opens what is listened at, starts the workers,
+passes signals on, and adds up what they tell of themselves. A worker confines itself like a process without workers.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import pickle
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+import trio
+
+from pytunnel import __version__, descriptors, service
+from pytunnel.confinement.landlock import EVERYTHING, Access
+from pytunnel.confinement.switch import confine
+from pytunnel.service import Service
+from pytunnel.service_confinement import needs_programs, rules_for
+from pytunnel.service_plan import ServicePlan
+from pytunnel.status.server import serve as serve_status
+from pytunnel.status.snapshot import Snapshot, from_json, merge
+from pytunnel.systemd import Notifier, take_notifier
+from pytunnel.transport import places
+from pytunnel.transport.sockets import SocketStream
+from pytunnel.tunnel import Limits
+from pytunnel.workers.frames import receive_frame, send_frame
+from pytunnel.workers.worker import READY, STATUS, Order, command
+
+log = logging.getLogger(__name__)
+
+_PAUSE = 1.0  # seconds before the next one is started in the place of a worker that died
+_ANSWER_LIMIT = 2.0  # seconds for a worker to say how it is
+_ENDING_LIMIT = 5.0  # seconds for a worker to end when we leave
+_UNSERVED = "without a worker"
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """A process that accepts, and our end of the socket pair to it."""
+
+    process: trio.Process
+    stream: SocketStream
+    asking: trio.Lock = field(default_factory=trio.Lock)
+
+    async def snapshot(self) -> Snapshot | None:
+        """How it is at this moment; None if it doesn't say."""
+        try:
+            with trio.fail_after(_ANSWER_LIMIT):
+                async with self.asking:
+                    await send_frame(self.stream, STATUS)
+                    answer = await receive_frame(self.stream)
+            return None if answer is None else from_json(json.loads(answer))
+        except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError, ValueError):
+            return None  # it has ended, or is about to: what it did until then is lost from the sum
+
+
+@dataclass(slots=True, eq=False)
+class Supervisor:
+    """The workers of the moment, and how those ended that were there when all were told to end.
+
+    `complete` is set when every worker has accepted once.
+    """
+
+    plan: ServicePlan
+    services: Sequence[Service]
+    debug: bool
+    workers: dict[int, Worker] = field(default_factory=dict)
+    codes: list[int] = field(default_factory=list)
+    accepting: set[int] = field(default_factory=set)
+    complete: trio.Event = field(default_factory=trio.Event)
+    draining: bool = False
+    began: float = field(default_factory=time.time)
+
+    async def keep(self, number: int) -> None:
+        """Have worker `number` running until all are drained."""
+        while not self.draining:
+            try:
+                code = await self._run_one(number)
+            except OSError as error:  # no process or descriptor is to be had now
+                log.error("worker %d can't be started: %s", number, error.strerror)
+            else:
+                if self.draining:
+                    self.codes.append(code if number in self.accepting else 0)
+                    return
+                log.error("worker %d ended with %s: its connections are cut; another follows", number, _words(code))
+            await trio.sleep(_PAUSE)
+
+    async def _run_one(self, number: int) -> int:
+        worker = await self._start()
+        self.workers[number] = worker
+        try:
+            await self._instruct(worker, number)
+            return await worker.process.wait()
+        finally:
+            del self.workers[number]
+            with trio.CancelScope(shield=True):
+                await worker.stream.aclose()  # where we were cancelled, the worker sees this and ends
+                with trio.move_on_after(_ENDING_LIMIT):
+                    await worker.process.wait()
+                worker.process.kill()
+                await worker.process.wait()
+
+    async def _instruct(self, worker: Worker, number: int) -> None:
+        try:
+            async with worker.asking:  # nobody asks before it has said that it accepts
+                await send_frame(worker.stream, pickle.dumps(self._order()))
+                if await receive_frame(worker.stream) != READY:
+                    return
+        except trio.BrokenResourceError:
+            return  # it ended, and its exit code says how
+        log.debug("worker %d accepts: process %d", number, worker.process.pid)
+        self.accepting.add(number)
+        if len(self.accepting) == self.plan.workers:
+            self.complete.set()
+
+    async def _start(self) -> Worker:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await trio.lowlevel.open_process(
+                command(),
+                stdin=theirs.fileno(),
+                pass_fds=tuple(each for passed in self._passed() for each in passed),
+                process_group=0,  # Ctrl-C is for the supervisor, who passes it on
+            )
+        return Worker(process, SocketStream(trio.socket.from_stdlib_socket(ours)))
+
+    def _passed(self) -> tuple[tuple[int, ...], ...]:
+        return tuple(tuple(places.descriptors_of(each.listeners)) for each in self.services)
+
+    def _order(self) -> Order:
+        """The plan of one worker: an equal part of the connections that are allowed, and nothing to tell others."""
+        tunnels = tuple(replace(each, limits=self._part_of(each.limits)) for each in self.plan.tunnels)
+        return Order(replace(self.plan, tunnels=tunnels, status=None, workers=1), self._passed(), self.debug)
+
+    def _part_of(self, limits: Limits) -> Limits:
+        return replace(limits, connections=math.ceil(limits.connections / self.plan.workers))
+
+    async def take(self) -> Snapshot:
+        """All workers as one service; what a worker did that has died since is lost."""
+        found: list[Snapshot] = []
+
+        async def ask(worker: Worker) -> None:
+            snapshot = await worker.snapshot()
+            if snapshot is not None:
+                found.append(snapshot)
+
+        async with trio.open_nursery() as nursery:
+            for worker in tuple(self.workers.values()):
+                nursery.start_soon(ask, worker)
+        if found:
+            return replace(merge(found), began=self.began)
+        states = tuple(replace(each.state(), state=_UNSERVED) for each in self.services)
+        return Snapshot(__version__, time.time(), self.began, states)
+
+    def pass_on(self, number: int) -> None:
+        """Send every worker a signal."""
+        for worker in self.workers.values():
+            with suppress(ProcessLookupError):
+                worker.process.send_signal(number)
+
+    async def drain(self) -> None:
+        """Accept no more, and let no worker be replaced."""
+        self.draining = True
+        for each in self.services:
+            for listener in each.listeners:
+                await listener.aclose()
+
+
+async def run(plan: ServicePlan, *, debug: bool) -> int:
+    """Serve with `plan.workers` processes until SIGTERM or SIGINT; the first drains, a second one ends at once.
+
+    Returns the exit code: 1 where a worker did not end well. Raises PytunnelError before anything listens.
+    """
+    descriptors.raise_limit()
+    confined = _confine(plan)
+    services = [await service.prepare(each) for each in plan.tunnels]
+    manager = take_notifier(os.environ)
+    supervisor = Supervisor(plan, services, debug)
+    with trio.open_signal_receiver(*service.signals_for(services)) as signals:
+        status = await service.listen(plan, services)
+        log.info("confined: %s", confined)
+        async with trio.open_nursery() as everything:
+            everything.start_soon(_obey, signals, supervisor, manager, everything.cancel_scope)
+            if status:
+                everything.start_soon(serve_status, status, supervisor.take)
+            everything.start_soon(service.show_life, manager)
+            everything.start_soon(_announce, supervisor, manager)
+            async with trio.open_nursery() as workers:
+                for number in range(1, plan.workers + 1):
+                    workers.start_soon(supervisor.keep, number)
+            everything.cancel_scope.cancel()
+    log.info("ended")
+    return int(any(supervisor.codes))
+
+
+async def _announce(supervisor: Supervisor, manager: Notifier) -> None:
+    await supervisor.complete.wait()
+    log.info("%d workers share the connections", supervisor.plan.workers)
+    manager.ready(service.summary(supervisor.services))
+
+
+def _confine(plan: ServicePlan) -> str:
+    """As a process without workers, but that it may start programs: itself, again."""
+    if needs_programs(plan):
+        return confine(plan.confine, None, "programs of exec: may need anything that their user may do")
+    return confine(plan.confine, replace(rules_for(plan), handled=EVERYTHING & ~Access.EXECUTE))
+
+
+async def _obey(
+    signals: AsyncIterator[int], supervisor: Supervisor, manager: Notifier, everything: trio.CancelScope
+) -> None:
+    """Pass on what comes; the first signal that ends drains, a second one ends at once."""
+    async for number in signals:
+        if number == signal.SIGHUP:
+            log.info("SIGHUP received: the workers read the certificates again")
+            supervisor.pass_on(number)
+            continue
+        name = signal.Signals(number).name
+        if supervisor.draining:
+            log.warning("%s received again: ending all open connections", name)
+            everything.cancel()
+            return
+        log.info("%s received: accepting no more connections", name)
+        manager.stopping("draining: open connections may end")
+        await supervisor.drain()
+        supervisor.pass_on(number)
+
+
+def _words(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name

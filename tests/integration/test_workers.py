@@ -1,0 +1,181 @@
+"""`--workers N`: several processes share a tunnel's connections, and end together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from lab.waiting import comes_true
+from tests.support.ends import Ends
+from tests.support.plain import dial, digest, digest_after_end, echo, is_refused, serving, some_data, talk
+from tests.support.tunnels import LIMIT, Program, credentials, pytunnel, ran
+from tests.support.web import ask
+
+TWO = ("--workers", "2", "--debug")
+
+
+@pytest.fixture
+def ends(tmp_path: Path) -> Iterator[Ends]:
+    with ExitStack() as cleanup:
+        yield Ends.make(tmp_path, cleanup)
+
+
+def workers_of(program: Program) -> list[int]:
+    """The process IDs of the workers, once all accept."""
+    program.wait_for("2 workers share the connections")
+    found = [program.wait_for(rf"worker {number} accepts: process (\d+)")[1] for number in (1, 2)]
+    return [int(pid) for pid in found]
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process is there, and no zombie that waits for an adoptive parent."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def status_port(program: Program) -> int:
+    return int(program.wait_for(r"status at 127\.0\.0\.1:(\d+)")[1])
+
+
+def test_every_byte_arrives_through_two_workers_on_each_side(ends: Ends) -> None:
+    with serving(digest_after_end) as target:
+        _, connecting = ends.pair(f"127.0.0.1:{target}", *TWO, connect_options=TWO)
+        content = [some_data(1_000_000, seed) for seed in range(16)]
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(lambda data: talk(connecting.port, data), content))
+    assert [answer.decode() for answer in answers] == [digest(data) for data in content]
+
+
+def test_the_status_is_the_sum_of_all_workers(ends: Ends) -> None:
+    with serving(echo) as target:
+        listening, connecting = ends.pair(f"127.0.0.1:{target}", *TWO, "--status", ":0")
+        workers_of(listening)
+        with ExitStack() as held:
+            for _ in range(12):
+                connection = held.enter_context(dial(connecting.port))
+                connection.sendall(b"x")
+                assert connection.recv(1) == b"x"
+            (state,) = ask(status_port(listening), "/status").document["tunnels"]
+            assert (state["open"], state["bytes_out"]) == (12, 12)
+            assert ask(status_port(listening), "/readyz").status == 200
+
+
+def test_a_worker_that_dies_is_replaced_and_the_other_one_s_connections_live_on(ends: Ends) -> None:
+    with serving(echo_until_cut) as target, ExitStack() as held:
+        listening, connecting = ends.pair(f"127.0.0.1:{target}", *TWO)
+        victim, _ = workers_of(listening)
+        connections = [held.enter_context(dial(connecting.port)) for _ in range(16)]
+        for connection in connections:
+            connection.sendall(b"before")
+            assert connection.recv(6) == b"before"
+        os.kill(victim, signal.SIGKILL)
+        listening.wait_for("ERROR worker 1 ended with SIGKILL: its connections are cut; another follows")
+        answers = [answer_of(connection, b"after") for connection in connections]
+        assert set(answers) <= {b"after", b""}
+        assert b"after" in answers  # the other worker had some of them
+        assert comes_true(lambda: sum("worker 1 accepts" in line for line in listening.lines) == 2, LIMIT)
+        assert talk(connecting.port, b"new") == b"new"
+
+
+def echo_until_cut(connection: socket.socket) -> None:
+    """For tests that cut connections off."""
+    with suppress(ConnectionResetError):
+        echo(connection)
+
+
+def answer_of(connection: socket.socket, data: bytes) -> bytes:
+    """What comes back; nothing from a connection that was cut."""
+    try:
+        connection.sendall(data)
+        return connection.recv(100)
+    except ConnectionError:
+        return b""
+
+
+def test_sigterm_lets_open_connections_end_and_stops_accepting(ends: Ends) -> None:
+    with serving(echo) as target:
+        listening, connecting = ends.pair(f"127.0.0.1:{target}", *TWO)
+        workers = workers_of(listening)
+        address = listening.place
+        with dial(connecting.port) as connection:
+            connection.sendall(b"one")
+            assert connection.recv(3) == b"one"
+            listening.signal(signal.SIGTERM)
+            assert comes_true(lambda: is_refused(address), LIMIT)
+            connection.sendall(b"two")
+            assert connection.recv(3) == b"two"
+        assert listening.wait() == 0
+        assert not any(map(is_running, workers))
+
+
+def test_a_second_signal_ends_at_once(ends: Ends) -> None:
+    with serving(echo_until_cut) as target:
+        listening, connecting = ends.pair(f"127.0.0.1:{target}", *TWO)
+        workers = workers_of(listening)
+        with dial(connecting.port) as connection:
+            connection.sendall(b"one")
+            assert connection.recv(3) == b"one"
+            listening.signal(signal.SIGTERM)
+            listening.wait_for("SIGTERM received: accepting no more")
+            listening.signal(signal.SIGTERM)
+            listening.wait()
+            with pytest.raises(ConnectionResetError):  # cut off is not the same as ended
+                connection.recv(1)
+        assert not any(map(is_running, workers))
+
+
+def test_no_worker_outlives_a_supervisor_that_was_killed(ends: Ends) -> None:
+    listening = ends.listen("127.0.0.1:9", *TWO)
+    workers = workers_of(listening)
+    address = listening.place
+    listening.signal(signal.SIGKILL)
+    listening.process.wait(LIMIT)
+    assert comes_true(lambda: not any(map(is_running, workers)), LIMIT)
+    assert is_refused(address)
+    listening.wait_for("the process that supervises this one has gone")
+
+
+def test_a_unix_socket_goes_with_the_service(ends: Ends, tmp_path: Path) -> None:
+    path = tmp_path / "tunnel.sock"
+    connecting = ends.connect("127.0.0.1:9", *TWO, source=f"unix:{path}")
+    workers_of(connecting)
+    assert path.is_socket()
+    connecting.signal(signal.SIGTERM)
+    assert connecting.wait() == 0
+    assert not path.exists()
+
+
+def test_sighup_lets_every_worker_read_the_certificates_again(ends: Ends) -> None:
+    listening = ends.listen("127.0.0.1:9", *TWO)
+    workers_of(listening)
+    listening.signal(signal.SIGHUP)
+    renewed = "certificates renewed: new connections use"
+    assert comes_true(lambda: sum(renewed in line for line in listening.lines) == 2, LIMIT)
+
+
+def test_workers_are_confined_as_one_process_would_be(ends: Ends) -> None:
+    listening = ends.listen("127.0.0.1:9", *TWO)
+    for pid in workers_of(listening):
+        assert "NoNewPrivs:\t1" in Path(f"/proc/{pid}/status").read_text()
+
+
+def test_a_single_connection_can_not_be_shared(ends: Ends) -> None:
+    done = ran(pytunnel("connect", *credentials(ends.node1), "--workers", "2", "stdio:", "127.0.0.1:9"))
+    assert done.returncode == 2
+    assert "--workers 2: stdio: to 127.0.0.1:9 is one connection, which can't be shared" in done.stderr
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", "257", ""])
+def test_a_number_of_workers_that_is_none_is_refused(ends: Ends, value: str) -> None:
+    done = ran(pytunnel("listen", *credentials(ends.node2), f"--workers={value}", "127.0.0.1:0", "127.0.0.1:9"))
+    assert done.returncode == 2
+    assert "expected a number from 1 to 256, or auto" in done.stderr

@@ -84,6 +84,11 @@ class WebSocketEndpoint:
         """What the request asks for: path and query."""
         return f"{self.path}?{self.query}" if self.query else self.path
 
+    @property
+    def has_default_port(self) -> bool:
+        """Whether the port is the one that its scheme has anyway; a Host header then leaves it out."""
+        return self.server.port == _WEB_PORTS["wss" if self.secure else "ws"]
+
     def __str__(self) -> str:
         return f"{'wss' if self.secure else 'ws'}://{self.server}{self.path}{'?…' if self.query else ''}"
 

@@ -195,6 +195,26 @@ async def test_the_request_holds_the_host_the_query_and_the_headers() -> None:
     assert "Authorization: Bearer x" in lines
 
 
+@pytest.mark.parametrize(
+    ("server", "secure", "host"),
+    [
+        (TcpEndpoint("edge.example", 443), True, "edge.example"),
+        (TcpEndpoint("edge.example", 80), False, "edge.example"),
+        (TcpEndpoint("edge.example", 443), False, "edge.example:443"),
+        (TcpEndpoint("::1", 80), False, "[::1]"),
+        (TcpEndpoint("münchen.example", 8080), False, "xn--mnchen-3ya.example:8080"),
+    ],
+)
+@in_trio_without_waiting
+async def test_the_host_is_written_as_servers_expect_it(server: TcpEndpoint, secure: bool, host: str) -> None:
+    ours, theirs = memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask, ours, WebSocketEndpoint(server, "/", secure), ())
+        lines = (await theirs.receive_some(8192)).decode().split("\r\n")
+        nursery.cancel_scope.cancel()
+    assert [line for line in lines if line.startswith("Host:")] == [f"Host: {host}"]
+
+
 @in_trio_without_waiting
 async def test_a_host_header_stands_in_the_place_of_the_server_s_name() -> None:
     ours, theirs = memory_stream_pair()

@@ -106,8 +106,8 @@ async def ask(transport: trio.abc.Stream, endpoint: WebSocketEndpoint, headers: 
 
 def _request(endpoint: WebSocketEndpoint, headers: Headers) -> Request:
     """A header Host of ours stands in the place of the server's name."""
-    server = endpoint.server
-    host = str(TcpEndpoint(ascii_name(server.host), server.port))
+    server = TcpEndpoint(ascii_name(endpoint.server.host), endpoint.server.port)
+    host = str(server).removesuffix(f":{server.port}") if endpoint.has_default_port else str(server)
     more: list[tuple[bytes, bytes]] = []
     for name, value in headers:
         if name.lower() == "host":

@@ -203,6 +203,14 @@ def test_no_proxy_is_needed_between_the_nodes(ends: Ends) -> None:
         assert digest(talk(entrance, data)) == digest(data)
 
 
+def test_several_workers_share_the_web_sockets(ends: Ends) -> None:
+    data = some_data(1_000_000)
+    with serving(echo) as port:
+        node = listening(ends, f"127.0.0.1:{port}", "--workers", "2")
+        entrance = ends.connect(f"ws://127.0.0.1:{node.port}{PATH}", "--workers", "2").port
+        assert [digest(talk(entrance, data)) for _ in range(6)] == 6 * [digest(data)]
+
+
 # Who is trusted.
 
 

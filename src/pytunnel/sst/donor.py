@@ -76,7 +76,7 @@ async def donate(setup: Setup) -> None:
     progress = Progress("sent")
     async with workplace.claim(request.datadir):
         with workplace.private_directory(request.datadir, request.tmpdir) as private:
-            confine_role(setup, private)
+            await confine_role(setup, private)
             showing = Showing(setup, progress)
             async with shown(showing):
                 courier = await _make_courier(setup, showing)

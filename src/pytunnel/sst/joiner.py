@@ -138,7 +138,7 @@ async def _receive(reception: _Reception) -> State:
     listeners = await _listen(setup)
     reading, writing = os.pipe()
     config = _write_config(reception, f"/dev/fd/{writing}")
-    confine_role(setup, reception.private)
+    await confine_role(setup, reception.private)
     reception.tunnel = Tunnel(
         lambda: _start_rsync(config, writing),
         "rsync",

@@ -12,6 +12,7 @@ from OpenSSL import SSL
 from pytunnel import descriptors
 from pytunnel.confinement.privileges import forbid_core_dumps
 from pytunnel.confinement.switch import confine
+from pytunnel.confinement.threads import retire_threads
 from pytunnel.heap import keep_freed_memory
 from pytunnel.sst.confinement import rules_for
 from pytunnel.sst.directories import Layout, find_layout
@@ -60,12 +61,13 @@ async def prepare(request: Request, method: Method) -> Setup:
     return Setup(request, method, settings, layout, credentials, context)
 
 
-def confine_role(setup: Setup, private: Path) -> None:
+async def confine_role(setup: Setup, private: Path) -> None:
     """Give up what this transfer doesn't need, for us and all rsync processes; its directories are there by now.
 
     Raises ConfinementError.
     """
     rules = rules_for(setup.request, setup.layout, private)
+    await retire_threads()
     log.info("confined: %s", confine(setup.settings.confine, rules))
 
 

@@ -200,6 +200,16 @@ def test_not_one_connection_is_lost_while_files_are_swapped_again_and_again(volu
                 assert not matching(ends, "WARNING|ERROR")
 
 
+def test_each_worker_takes_a_swapped_volume(volume: Volume, client: Volume) -> None:
+    renewed = issued(CA, NODE2)
+    with listening(volume, "exec:cat", "--workers", "2") as program:
+        program.wait_for("2 workers share the connections")
+        volume.swap(renewed)
+        assert comes_true(lambda: len(matching(program, "INFO .*certificates renewed")) == 2, LIMIT)
+        shown = {presented(program, client) for _ in range(8)}
+        assert {pem(each).encode() for each in shown} == {renewed.certificate_pem()}
+
+
 def test_a_gateway_dials_with_the_renewed_certificate(volume: Volume, tmp_path: Path) -> None:
     other = authority("Another Authority")
     both = Volume(tmp_path / "server", issued(CA, "localhost"), other)

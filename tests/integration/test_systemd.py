@@ -82,6 +82,17 @@ def test_the_manager_is_told_of_the_whole_life(node: TlsSettings, manager: Manag
         assert program.wait() == 0
 
 
+def test_a_service_of_several_workers_is_ready_when_all_are(node: TlsSettings, tmp_path: Path) -> None:
+    with managed(str(tmp_path / "notify")) as manager:
+        environment = {"NOTIFY_SOCKET": manager.address}
+        with started([*listen(node), "--workers", "2"], environment=environment) as program:
+            assert manager.hears()["READY"] == "1"
+            program.wait_for("2 workers share the connections")
+            program.signal(signal.SIGTERM)
+            assert manager.hears()["STOPPING"] == "1"
+            assert program.wait() == 0
+
+
 def test_the_watchdog_hears_of_us_twice_in_its_time(node: TlsSettings, tmp_path: Path) -> None:
     with managed(str(tmp_path / "notify")) as manager:
         environment = {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "200000"}
@@ -108,12 +119,13 @@ def test_a_manager_that_is_gone_is_no_reason_to_end(node: TlsSettings, tmp_path:
 
 
 @needs("systemd-socket-activate")
-def test_a_socket_that_was_passed_accepts(node: TlsSettings) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_socket_that_was_passed_accepts(node: TlsSettings, workers: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     environment = ["-E", f"PYTHONPATH={Path(__file__).parents[2] / 'src'}", "-E", "PYTHONUNBUFFERED=1"]
     activate = ["systemd-socket-activate", f"--listen=127.0.0.1:{port}", "--fdname=tls", *environment]
-    with started([*activate, *listen(node, "systemd:tls")]) as program:
+    with started([*activate, *listen(node, "systemd:tls"), "--workers", workers]) as program:
         program.wait_for("Listening on")
         assert through_another(node, port, b"x") == b"x"
         program.wait_for(f"accepting TLS at 127.0.0.1:{port}, ")

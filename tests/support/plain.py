@@ -117,6 +117,6 @@ def is_refused(place: Place | int) -> bool:
     """Whether nobody listens there any more."""
     try:
         dial(place).close()
-    except ConnectionRefusedError:
+    except (ConnectionRefusedError, ConnectionResetError):  # reset: it was closed at this very moment
         return True
     return False

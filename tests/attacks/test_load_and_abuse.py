@@ -26,7 +26,7 @@ from tests.support.tunnels import LIMIT, Program, credentials, pytunnel, started
 
 BOUND = 48 * MEBI
 
-GARBAGE = (b"GET / HTTP/1.1\r\n\r\n", b"\0" * 300, b"\x16\x03\x01\x10\x00" + b"\xff" * 0x1000, b"SSH-2.0-x\r\n", b"\x80.")
+GARBAGE = (b"GET / HTTP/1.1\r\n\r\n", b"\0" * 300, b"\x16\x03\x01\x10\x00" + b"\xff" * 0x1000, b"SSH-2.0-x\r\n", b".")
 HALF_A_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(20)
 
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from lab.certificates import Identity, self_signed
 from tests.support.programs import needs
-from tests.support.sst import LIMIT, POSITION, PlayedServer, Run
+from tests.support.sst import POSITION, PlayedServer, Run
 
 pytestmark = needs("rsync", "my_print_defaults")
 
 # The joiner's rsync for one connection over pipes; started as inetd does it would demand a socket.
-DAEMON = "sh -c 'exec rsync --server --daemon --config=$CONFIG .'"
 Pair = tuple[PlayedServer, PlayedServer]
 
 
@@ -222,28 +220,3 @@ def test_an_address_is_enough_where_its_name_leads_back_to_it(pair: Pair, host: 
         donor.use(own, trusted)
         joiner.host = "[::1]"
     transfer(pair)
-
-
-@pytest.mark.parametrize("path", ["my.cnf", "auto.cnf", "redo/ib_logfile0", "../outside"])
-def test_a_donor_that_knows_the_secret_can_write_no_other_file(pair: Pair, path: str) -> None:
-    _, joiner = pair
-    joiner.server_options["innodb-log-group-home-dir"] = "redo"
-    stranger = joiner.root / "file"
-    stranger.write_text("from the donor")
-    joining = joiner.start_joiner()
-    joining.ready()
-    (config,) = joiner.tmpdir.glob("pytunnel-*/rsyncd.conf")
-    password = (config.parent / "secrets").read_text().strip().partition(":")[2]
-    ran = subprocess.run(
-        ["rsync", f"--rsh={DAEMON}", str(stranger), f"pytunnel@joiner::rsync_tunnel_sst/{path}"],
-        env=os.environ | {"RSYNC_PASSWORD": password, "CONFIG": str(config)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=LIMIT,
-    )
-    joining.process.terminate()
-    assert joining.end() != 0
-    assert ran.returncode != 0, ran.stdout
-    assert not any("from the donor" in text for text in tree(joiner.root / "data").values())
-    assert not (joiner.root / "outside").exists()

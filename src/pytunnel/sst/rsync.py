@@ -24,7 +24,7 @@ _BLANK = re.compile(r"\s")
 _HANDOVER = Path(__file__).with_name("handover.py")
 # Nothing that a transfer needs, but what could lead a donor's bytes out of the served directory.
 _REFUSED = (
-    *("copy-links", "copy-unsafe-links", "copy-dirlinks", "keep-dirlinks", "devices", "specials", "write-devices"),
+    *("D", "copy-links", "copy-unsafe-links", "copy-dirlinks", "keep-dirlinks", "devices", "specials", "write-devices"),
     *("copy-devices", "backup-dir", "super", "fake-super", "temp-dir", "partial-dir", "log-file"),
 )
 IDLE_LIMIT = 60
@@ -106,6 +106,7 @@ def daemon_config(modules: Iterable[Module], secrets_file: Path | None, log_file
         # with `use chroot = no` the default would rewrite every symlink, and the donor's are to be kept
         "munge symlinks = no",
         "reverse lookup = no",  # there is no address at the other end of a socket pair
+        "incoming chmod = Fug-s",  # a donor's setuid program would be one of our user
         f"log file = {log_file}",
         f"refuse options = {' '.join(_REFUSED)}",
     ]

@@ -33,6 +33,7 @@ class PlayedServer:
     options: dict[str, str] = field(default_factory=dict)
     server_options: dict[str, str] = field(default_factory=dict)
     program: Path = METHOD
+    prefix: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.datadir.mkdir(parents=True)
@@ -65,7 +66,7 @@ class PlayedServer:
         )
         defaults.write_text(text)
         own = {"MYSQL_TMP_DIR": str(self.tmpdir), **(environment or {})}
-        command = [sys.executable, str(self.program), "--role", role, "--address", address]
+        command = [*self.prefix, sys.executable, str(self.program), "--role", role, "--address", address]
         command += ["--datadir", f"{self.datadir}/", "--defaults-file", str(defaults), "--progress", "0", *more]
         process = subprocess.Popen(
             command, env=os.environ | own, cwd=self.datadir, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bench import (
     BenchError,
+    far,
     handshakes,
     machine,
     memory,
@@ -79,6 +80,7 @@ def _measure(sizes: Sizes, folder: Path) -> Iterator[Sample]:
     yield from handshakes.measure(sizes, folder / "handshakes")
     yield from memory.measure(sizes, ends)
     yield from snapshots.measure(sizes, ends)
+    yield from far.measure(sizes, ends)
 
 
 def _end(number: int, _frame: object) -> None:

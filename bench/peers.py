@@ -57,6 +57,10 @@ def _pytunnel_server(route: Route, end: End) -> list[str]:
     return _pytunnel("listen", route, end)
 
 
+def _with_workers(command: Command) -> Command:
+    return lambda route, end: [*command(route, end), "--workers", "auto"]
+
+
 def _pytunnel(command: str, route: Route, end: End, *options: str) -> list[str]:
     words = [sys.executable, "-m", "pytunnel", command, "--cert", str(end.certificate), "--ca", str(end.ca), *options]
     return [*words, f"{HOST}:{route.port}", f"{HOST}:{route.target}"]
@@ -138,6 +142,7 @@ def _write(path: Path, lines: list[str]) -> str:
 
 PYTUNNEL = Peer("pytunnel", _pytunnel_client, _pytunnel_server)
 WEB_SOCKET = Peer("pytunnel in a WebSocket", _web_client, _web_server)
+WORKERS = Peer("pytunnel --workers auto", _with_workers(_pytunnel_client), _with_workers(_pytunnel_server))
 SOCAT = Peer("socat", _socat_client, _socat_server, "socat")
 SOCAT_NODELAY = Peer("socat nodelay", _without_nagle(_socat_client), _without_nagle(_socat_server), "socat")
 STUNNEL = Peer("stunnel", _stunnel_client, _stunnel_server, "stunnel")

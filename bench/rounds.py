@@ -17,11 +17,12 @@ def take_turns(experiment: str, peers: Sequence[Peer], rounds: int, measure: Mea
         start = number % len(peers)
         for peer in (*peers[start:], *peers[:start]):
             figures = measure(peer)
-            _show(experiment, peer, number, figures)
+            show(experiment, peer.name, number, figures)
             for metric, value in figures.items():
                 yield Sample(experiment, peer.name, number, metric, value)
 
 
-def _show(experiment: str, peer: Peer, number: int, figures: Mapping[str, float]) -> None:
+def show(experiment: str, name: str, number: int, figures: Mapping[str, float]) -> None:
+    """Tell who watches what one run of `name` gave."""
     words = ", ".join(f"{value:.3g} {metric}" for metric, value in figures.items())
-    print(f"{experiment}, round {number + 1}, {peer.name}: {words}", file=sys.stderr)
+    print(f"{experiment}, round {number + 1}, {name}: {words}", file=sys.stderr)

@@ -21,6 +21,8 @@ class Sizes:
     small_schemas: int
     snapshot_rounds: int
     starts: int
+    far_bytes: int
+    far_rounds: int
 
     def with_gigabytes(self, gigabytes: float) -> Sizes:
         """The same, with this much for each run of a stream or a snapshot."""
@@ -39,6 +41,8 @@ FULL = Sizes(
     small_schemas=400,
     snapshot_rounds=3,
     starts=9,
+    far_bytes=150_000_000,
+    far_rounds=2,
 )
 QUICK = Sizes(
     stream_bytes=GIGABYTE // 5,
@@ -51,4 +55,6 @@ QUICK = Sizes(
     small_schemas=40,
     snapshot_rounds=1,
     starts=2,
+    far_bytes=4_000_000,
+    far_rounds=1,
 )

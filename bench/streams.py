@@ -25,7 +25,7 @@ def experiment(count: int) -> str:
 def measure(sizes: Sizes, ends: Ends) -> Iterator[Sample]:
     """Both counts of streams through every tunnel that is installed."""
     for count in COUNTS:
-        turns = peers.installed(*peers.ALL)
+        turns = peers.installed(*peers.ALL, *([peers.WORKERS] if count > 1 else []))
         yield from take_turns(
             experiment(count), turns, sizes.stream_rounds, partial(move, ends, count, sizes.stream_bytes)
         )

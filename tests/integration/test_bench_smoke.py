@@ -14,6 +14,7 @@ import pytest
 from bench import (
     BenchError,
     datadir,
+    far,
     handshakes,
     memory,
     pattern,
@@ -29,8 +30,10 @@ from bench.peers import Peer
 from bench.protocol import Header
 from bench.sink import serve
 from tests.support.programs import needs
+from tests.support.sst import PlayedServer
 
 TUNNELS = [pytest.param(peer, marks=needs(*filter(None, [peer.program])), id=peer.name) for peer in peers.ALL]
+TUNNELS.append(pytest.param(peers.WORKERS, id="workers"))
 TUNNELS.append(pytest.param(peers.WEB_SOCKET, id=peers.WEB_SOCKET.name))
 PYTUNNEL_AND_SOCAT = [TUNNELS[peers.ALL.index(peer)] for peer in (peers.PYTUNNEL, peers.SOCAT)]
 SNAPSHOT_WAYS = [
@@ -71,6 +74,19 @@ def test_every_new_connection_is_answered(tmp_path: Path, peer: Peer, kind: str)
 def test_open_connections_have_carried_their_bytes(ends: Ends, peer: Peer) -> None:
     figures = memory.hold(ends, 20, peer)
     assert figures[memory.PROCESSES] == (1 if peer is peers.PYTUNNEL else 21)
+
+
+@needs("rsync", "my_print_defaults")
+@pytest.mark.parametrize("way", far.WAYS[2:], ids=lambda way: way.name)
+def test_every_file_arrives_in_a_far_region(
+    ends: Ends, way: far.Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(far, "DELAY", 0.001)  # not so far that the test takes long
+    donor = PlayedServer(tmp_path / "donor")
+    donor.use(ends.client.identity, [ends.client.identity, ends.server.identity])
+    far.fill(donor.datadir, 2_000_000, changed=False)
+    figures = far.transfer(donor, ends, datadir.digests(donor.datadir), way, 2_000_000)
+    assert (figures[far.SENT] > 2) == (way in far.WAYS[:3])
 
 
 @pytest.mark.parametrize("peer", SNAPSHOT_WAYS)

@@ -208,7 +208,9 @@ async def _full(donation: _Donation) -> None:
     if archive is not None:
         total += Amount(archive.stat().st_size, 1)
     donation.progress.total = total
-    await _announce(donation, total)
+    async with trio.open_nursery() as nursery:  # both are a matter of round trips
+        nursery.start_soon(_announce, donation, total)
+        nursery.start_soon(_withhold, donation)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(report, donation.progress)
         await _send_files(donation, entries)
@@ -282,7 +284,6 @@ async def _send_files(donation: _Donation, entries: list[Entry]) -> None:
     """Delete what the joiner has too much, then send: the schemas, the sets, and last what lets a server start."""
     courier, datadir = donation.courier, donation.datadir
     first, last = manifest.keep_back(entries)
-    await _withhold(donation)
     await courier.send(rsync.delete_arguments(datadir, donation.left_out, courier.target(donation.module)))
     await _send_schemas(donation, first)
     layout = donation.setup.layout

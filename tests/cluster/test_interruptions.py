@@ -33,7 +33,7 @@ def under_way(cluster: Cluster) -> tuple[Node, Node]:
 def test_the_joiners_server_is_killed(under_way: tuple[Node, Node]) -> None:
     donor, joiner = under_way
     joiner.kill()
-    assert leftovers(donor, joiner) == []
+    assert leftovers(donor, joiner, grace=_LIMIT) == []  # the donor asks again for some seconds
     assert len(errors(joiner)) == 1
     assert_next_one_succeeds(donor, joiner)
 
@@ -52,7 +52,7 @@ def test_the_joiners_program_is_told_to_end(under_way: tuple[Node, Node]) -> Non
     donor, joiner = under_way
     os.kill(sst_program(joiner), signal.SIGTERM)
     joiner.wait_until_ended(_LIMIT)
-    assert leftovers(donor, joiner) == []
+    assert leftovers(donor, joiner, grace=_LIMIT) == []
     assert "SIGTERM" in errors(joiner)[0]
     assert_next_one_succeeds(donor, joiner)
 

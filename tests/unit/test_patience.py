@@ -28,7 +28,7 @@ def test_the_waits_grow_until_two_minutes_are_over() -> None:
 
 
 def test_a_program_that_has_gone_is_waited_for_some_seconds_only() -> None:
-    assert waits(Trouble.PROGRAM) == [1, 2, 4]
+    assert waits(Trouble.PROGRAM) == [1, 2]
 
 
 def test_what_lasts_is_not_tried_again() -> None:

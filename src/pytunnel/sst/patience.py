@@ -18,7 +18,7 @@ IDLE_LIMIT = 90.0
 NETWORK_LIMIT = 120.0
 """Seconds for which the tries of one stream may fail one after another without progress."""
 
-PROGRAM_LIMIT = 10.0
+PROGRAM_LIMIT = 4.0
 """The same where the other node answers, but nobody listens there any more, or where an rsync has been ended."""
 
 ABSENCE_LIMIT = 180.0

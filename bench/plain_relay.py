@@ -6,12 +6,12 @@ import sys
 
 import trio
 
-from pytunnel.endpoint import TcpEndpoint
-from pytunnel.heap import keep_freed_memory
+from pytunnel.system.heap import keep_freed_memory
 from pytunnel.transport import places
+from pytunnel.transport.endpoint import TcpEndpoint
 from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.places import Stream
-from pytunnel.tunnel import Limits, Tunnel, log_end
+from pytunnel.tunnel.tunnel import Limits, Tunnel, log_end
 
 
 async def serve(port: int, target_port: int) -> None:

@@ -1,5 +1,5 @@
 """`python -m pytunnel`."""
 
-from pytunnel.cli import main
+from pytunnel.cli.main import main
 
 main()

@@ -17,10 +17,8 @@ from OpenSSL import SSL
 from trio.testing import memory_stream_pair
 
 from lab.certificates import authority, issued, revoking
-from pytunnel.endpoint import parse_endpoint
 from pytunnel.errors import PytunnelError
-from pytunnel.http_connect import parse_allowed
-from pytunnel.sockopt import parse_sockopt
+from pytunnel.sockopt.words import parse_sockopt
 from pytunnel.sst import address, optionfile, plan, request, state
 from pytunnel.sst.manifest import Amount
 from pytunnel.status.address import parse_status_address
@@ -29,6 +27,8 @@ from pytunnel.tls.credentials import read_certificates, read_key, read_lists
 from pytunnel.tls.errors import TlsError
 from pytunnel.tls.identity import ExpectedPeer
 from pytunnel.tls.stream import TlsStream
+from pytunnel.transport.endpoint import parse_endpoint
+from pytunnel.tunnel.http_connect import parse_allowed
 from tests.support.concurrency import in_trio_without_waiting
 from tests.support.credentials import context_of
 from tests.support.handshakes import shake_hands, stream_pair

@@ -27,8 +27,8 @@ with_scopes = pytest.mark.skipif(landlock.kernel_abi() < 6, reason="this kernel'
 TUNNEL = """
 import os, socket, subprocess, sys, trio
 from pathlib import Path
-from pytunnel import service
-from pytunnel.service_plan import plan_service
+from pytunnel.service import running as service
+from pytunnel.service.plan import plan_service
 from pytunnel.sst.confinement import rules_for
 from pytunnel.confinement.switch import Confine, confine
 

@@ -20,8 +20,8 @@ import yaml
 
 from lab.certificates import authority, bundle_pem, issued, self_signed
 from lab.hosts import Host, can_make_namespaces, hosts
-from pytunnel.http_connect import AllowedTargets
-from pytunnel.service_plan import ServicePlan, plan_service
+from pytunnel.service.plan import ServicePlan, plan_service
+from pytunnel.tunnel.http_connect import AllowedTargets
 from tests.support.containers import USER, Image, built, running
 from tests.support.credentials import settings_of
 from tests.support.ends import NODE2

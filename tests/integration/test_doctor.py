@@ -18,8 +18,8 @@ import pytest
 
 from lab.certificates import Identity, authority, bundle_pem, expired, issued, self_signed, write_secret
 from lab.optionfile import option_file
-from pytunnel import cli
 from pytunnel.certs.access import ourselves
+from pytunnel.cli import main as cli
 from pytunnel.tls.settings import TlsSettings
 from tests.support.credentials import OURSELVES
 from tests.support.programs import needs

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from pytunnel.service_plan import plan_service
+from pytunnel.service.plan import plan_service
 from pytunnel.sst.optionfile import read_group, read_server
 from pytunnel.sst.request import Role, parse_request
 from pytunnel.sst.settings import SstSettings, read_settings

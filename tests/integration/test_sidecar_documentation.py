@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pytunnel.http_connect import AllowedTargets
-from pytunnel.service_plan import plan_service
+from pytunnel.service.plan import plan_service
+from pytunnel.tunnel.http_connect import AllowedTargets
 from tests.support.documents import example
 from tests.support.programs import needs
 from tests.support.tunnels import LIMIT

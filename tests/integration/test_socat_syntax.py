@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytunnel.socat import split_words
+from pytunnel.sockopt.syntax import split_words
 
 SOCAT = shutil.which("socat")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab.certificates import authority, issued, self_signed
-from pytunnel.endpoint import TcpEndpoint
+from pytunnel.transport.endpoint import TcpEndpoint
 from tests.support.programs import needs
 from tests.support.sst import POSITION, PlayedServer, Run, free_port
 from tests.support.webproxies import EDGES, HOST, edge, forward_proxy

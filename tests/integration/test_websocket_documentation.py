@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from pytunnel.endpoint import WebSocketEndpoint
-from pytunnel.service_plan import plan_service
+from pytunnel.service.plan import plan_service
 from pytunnel.sst.address import Address
 from pytunnel.sst.optionfile import read_group
 from pytunnel.sst.request import parse_request
 from pytunnel.sst.route import Route, read_route, read_web_options
+from pytunnel.transport.endpoint import WebSocketEndpoint
 from pytunnel.transport.options import SocketOptions
 from tests.support.programs import needs
 from tests.support.webproxies import example

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from lab.certificates import Identity, authority, issued, self_signed
-from pytunnel.endpoint import TcpEndpoint
+from pytunnel.transport.endpoint import TcpEndpoint
 from tests.support.credentials import settings_of
 from tests.support.ends import NODE1, NODE2, Ends
 from tests.support.plain import dial, digest, digest_after_end, echo, read_all, serving, some_data, talk

@@ -16,7 +16,7 @@ import pytest
 from lab.certificates import Identity
 from lab.hosts import Host
 from lab.waiting import comes_true
-from pytunnel.endpoint import TcpEndpoint
+from pytunnel.transport.endpoint import TcpEndpoint
 from tests.support.programs import needs
 from tests.support.sst import free_port
 from tests.support.tunnels import LIMIT

@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from OpenSSL import crypto
 
 from lab import certificates as lab
-from pytunnel import logs
 from pytunnel.certs.bundling import bundle_pem, collect, collect_lists
 from pytunnel.certs.checking import Announced, Subject, check_ca, check_certificate
 from pytunnel.certs.findings import Finding, Level, worst
@@ -29,6 +28,7 @@ from pytunnel.certs.making import Identity, Validity, issue, make_ca, make_key, 
 from pytunnel.certs.names import parse_names
 from pytunnel.certs.showing import describe_file
 from pytunnel.certs.storing import NewFile, write_files
+from pytunnel.system import logs
 from pytunnel.tls.credentials import read_lists
 from pytunnel.tls.errors import CredentialsError
 from pytunnel.tls.identity import ExpectedPeer

@@ -15,8 +15,8 @@ from pytunnel.certs.advice import advise
 from pytunnel.certs.making import Identity, issue, make_ca, make_key, make_self_signed, valid_for
 from pytunnel.certs.names import Names, parse_names
 from pytunnel.certs.rotation import Bundle, Goal, NodeFile, Progress, Step
-from pytunnel.cli_certs import add_certs
-from pytunnel.cli_command import CommandParser
+from pytunnel.cli.certs import add_certs
+from pytunnel.cli.command import CommandParser
 
 COMMANDS = ["ca", "node", "self-signed", "bundle", "show", "verify", "rotate"]
 OLD, NEW = Path("old ca.crt"), Path("new ca.crt")

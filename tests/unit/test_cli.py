@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from lab.certificates import self_signed
-from pytunnel import __version__, cli, service
-from pytunnel.configuration import OPTIONS, TunnelPlan
+from pytunnel import __version__
+from pytunnel.cli import main as cli
 from pytunnel.errors import PytunnelError
-from pytunnel.service_plan import PROCESS_OPTIONS, ServicePlan, plan_service
+from pytunnel.service import running as service
+from pytunnel.service.configuration import TunnelPlan
+from pytunnel.service.options import OPTIONS, PROCESS_OPTIONS
+from pytunnel.service.plan import ServicePlan, plan_service
 from pytunnel.tls.context import Side
 from tests.support.credentials import settings_of
 
@@ -186,7 +189,7 @@ def test_an_interrupt_before_the_start_ends_without_a_traceback(monkeypatch: pyt
     def interrupted(*_: object, **__: object) -> ServicePlan:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, plan_service.__name__, interrupted)
+    monkeypatch.setattr("pytunnel.service.plan.plan_service", interrupted)
     assert cli.run(["listen", ":1", ":2"]) == 130
 
 

@@ -12,11 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytunnel.configuration import (
-    OPTIONS,
-    ConfigurationError,
+from pytunnel.errors import PytunnelError
+from pytunnel.service.configuration import (
     TunnelPlan,
-    Value,
     from_arguments,
     from_environment,
     from_table,
@@ -24,14 +22,14 @@ from pytunnel.configuration import (
     read_toml,
     read_values,
 )
-from pytunnel.endpoint import EndpointError, ExecEndpoint, StdioEndpoint, TcpEndpoint, parse_endpoint
-from pytunnel.errors import PytunnelError
-from pytunnel.http_connect import AllowedTarget, AllowedTargets, parse_allowed
-from pytunnel.sockopt import SockoptError
+from pytunnel.service.options import OPTIONS, ConfigurationError, Value
+from pytunnel.sockopt.words import SockoptError
 from pytunnel.tls.context import Side
 from pytunnel.tls.settings import TlsSettings
+from pytunnel.transport.endpoint import EndpointError, ExecEndpoint, StdioEndpoint, TcpEndpoint, parse_endpoint
 from pytunnel.transport.options import SocketOptions
-from pytunnel.tunnel import Limits
+from pytunnel.tunnel.http_connect import AllowedTarget, AllowedTargets, parse_allowed
+from pytunnel.tunnel.tunnel import Limits
 
 # For each option: a text that is possible, and the value that it means.
 POSSIBLE: dict[str, tuple[str, Value]] = {

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pytunnel.configuration import OPTIONS, TunnelPlan, from_arguments, from_environment, make_plan, read_values
-from pytunnel.endpoint import TcpEndpoint
 from pytunnel.errors import PytunnelError
+from pytunnel.service.configuration import TunnelPlan, from_arguments, from_environment, make_plan, read_values
+from pytunnel.service.options import OPTIONS
 from pytunnel.tls.context import Side
+from pytunnel.transport.endpoint import TcpEndpoint
 
 EDGE = "wss://edge.example/sst"
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytunnel.endpoint import (
+from pytunnel.transport.endpoint import (
     EndpointError,
     ExecEndpoint,
     StdioEndpoint,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytunnel.logs import JsonFormatter, PlainFormatter, naming, one_line, set_up
+from pytunnel.system.logs import JsonFormatter, PlainFormatter, naming, one_line, set_up
 
 FORGED = "node1\n2026-01-01T00:00:00.000Z INFO all is well\r\x1b[2J\u2028\u202e\0\x85"
 

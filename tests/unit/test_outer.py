@@ -14,8 +14,8 @@ import pytest
 import trio
 
 from lab.certificates import Identity, authority, issued, self_signed
-from pytunnel.endpoint import TcpEndpoint, parse_endpoint
 from pytunnel.transport import outer, places
+from pytunnel.transport.endpoint import TcpEndpoint, parse_endpoint
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.options import SocketOptions, WebSocketOptions
 from tests.support.concurrency import in_trio

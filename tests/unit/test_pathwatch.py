@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from pytunnel.pathwatch import PathWatch, lookups
+from pytunnel.system.pathwatch import PathWatch, lookups
 from tests.support.concurrency import in_trio
 
 _NOT_NOTICED = 1.0  # seconds; what is noticed takes a third of this

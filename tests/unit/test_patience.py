@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pytunnel.relay import ConnectionFailed
 from pytunnel.sst import patience, rsync
 from pytunnel.sst.patience import Tries, Trouble, trouble_of
 from pytunnel.tls.errors import HandshakeError, Incompatible, PeerRejected, TruncatedStream
 from pytunnel.transport.errors import TransportError
+from pytunnel.tunnel.relay import ConnectionFailed
 
 MUCH = 1 << 30
 

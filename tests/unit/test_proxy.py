@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from pytunnel.endpoint import Endpoint, TcpEndpoint, parse_endpoint
 from pytunnel.transport import places
+from pytunnel.transport.endpoint import Endpoint, TcpEndpoint, parse_endpoint
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.options import SocketOptions
 from tests.support.concurrency import in_trio

@@ -7,8 +7,8 @@ import json
 import pytest
 import trio
 
-from pytunnel.logs import JsonFormatter
-from pytunnel.ration import LINES, PERIOD, LineRation
+from pytunnel.system.logs import JsonFormatter
+from pytunnel.tunnel.ration import LINES, PERIOD, LineRation
 from tests.support.concurrency import in_trio_without_waiting
 
 

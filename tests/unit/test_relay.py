@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import lockstep_stream_pair, memory_stream_pair
 
-from pytunnel.relay import ConnectionFailed, Traffic, relay
 from pytunnel.tls.errors import TlsError, TruncatedStream
+from pytunnel.tunnel.relay import ConnectionFailed, Traffic, relay
 from tests.support.concurrency import in_trio_without_waiting
 
 Duplex = trio.abc.HalfCloseableStream

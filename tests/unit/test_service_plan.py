@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pytunnel.endpoint import TcpEndpoint, UnixEndpoint
 from pytunnel.errors import PytunnelError
-from pytunnel.service_plan import ServicePlan, TunnelError, about, plan_service
+from pytunnel.service.plan import ServicePlan, TunnelError, about, plan_service
 from pytunnel.status.address import parse_status_address
 from pytunnel.tls.context import Side
+from pytunnel.transport.endpoint import TcpEndpoint, UnixEndpoint
 
 TWO = """\
 cert = "/etc/node2.pem"

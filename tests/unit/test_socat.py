@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytunnel.socat import read_flag, read_integer, read_seconds, split_words
+from pytunnel.sockopt.syntax import read_flag, read_integer, read_seconds, split_words
 
 Words = list[tuple[str, str | None]]
 

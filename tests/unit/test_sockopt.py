@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytunnel.sockopt import FOREVER, SockOpt, SockoptError, apply_to_sockets, apply_to_tls, parse_sockopt
+from pytunnel.sockopt.words import FOREVER, SockOpt, SockoptError, apply_to_sockets, apply_to_tls, parse_sockopt
 from pytunnel.tls.settings import TlsSettings
 from pytunnel.transport.options import Retry, SocketOptions
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from pytunnel.endpoint import TcpEndpoint
 from pytunnel.sst.address import Address
 from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.method import SECURE_RSYNC
@@ -16,6 +15,7 @@ from pytunnel.sst.rsync import Saving
 from pytunnel.sst.settings import SstSettings, read_settings, refused_values
 from pytunnel.sst.setup import files_of
 from pytunnel.sst.tlsfiles import NameRule, TlsFiles, choose_files, secure_rsync_files
+from pytunnel.transport.endpoint import TcpEndpoint
 from pytunnel.transport.options import WebSocketOptions
 
 NONE = OptionGroup()

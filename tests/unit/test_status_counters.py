@@ -7,14 +7,14 @@ import trio
 
 from lab.certificates import self_signed
 from pytunnel.errors import PytunnelError
-from pytunnel.relay import ConnectionFailed, IdleTooLong, Traffic
 from pytunnel.status.counters import TunnelCounters, describe_certificates, reason_of
 from pytunnel.status.snapshot import BOUNDS, SHOWN, Outcome, TunnelState
 from pytunnel.tls.errors import HandshakeError, PeerRejected, TlsError, TruncatedStream
 from pytunnel.tls.stream import Session
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.places import Stream
-from pytunnel.tunnel import Connection, Limits, Tunnel
+from pytunnel.tunnel.relay import ConnectionFailed, IdleTooLong, Traffic
+from pytunnel.tunnel.tunnel import Connection, Limits, Tunnel
 from tests.support.concurrency import in_trio_without_waiting
 from tests.support.credentials import credentials_of
 

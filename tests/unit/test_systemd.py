@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from pytunnel.endpoint import SystemdEndpoint
-from pytunnel.systemd import Notifier, passed_sockets, take_notifier
+from pytunnel.system.systemd import Notifier, passed_sockets, take_notifier
 from pytunnel.transport import passed, places
+from pytunnel.transport.endpoint import SystemdEndpoint
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.options import SocketOptions
 from tests.support.concurrency import in_trio

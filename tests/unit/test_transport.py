@@ -18,7 +18,8 @@ import pytest
 import trio
 
 from lab.waiting import comes_true
-from pytunnel.endpoint import (
+from pytunnel.transport import places, process, unix
+from pytunnel.transport.endpoint import (
     Endpoint,
     ExecEndpoint,
     StdioEndpoint,
@@ -27,7 +28,6 @@ from pytunnel.endpoint import (
     UnixEndpoint,
     WebSocketEndpoint,
 )
-from pytunnel.transport import places, process, unix
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.options import Retry, SocketOptions
 from pytunnel.transport.stdio import OneConnection

@@ -14,18 +14,18 @@ import trio
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from lab.certificates import self_signed
-from pytunnel.endpoint import TcpEndpoint, UnixEndpoint
-from pytunnel.logs import JsonFormatter
-from pytunnel.relay import ConnectionFailed, Traffic
+from pytunnel.system.logs import JsonFormatter
 from pytunnel.tls.context import Side
 from pytunnel.tls.errors import TlsError, TruncatedStream
 from pytunnel.tls.identity import ExpectedPeer
 from pytunnel.tls.settings import TlsSettings
 from pytunnel.tls.stream import TlsStream
+from pytunnel.transport.endpoint import TcpEndpoint, UnixEndpoint
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.places import Stream
 from pytunnel.transport.stdio import OneConnection
-from pytunnel.tunnel import Connection, Limits, TlsClient, TlsServer, Tunnel, log_end, make_client
+from pytunnel.tunnel.relay import ConnectionFailed, Traffic
+from pytunnel.tunnel.tunnel import Connection, Limits, TlsClient, TlsServer, Tunnel, log_end, make_client
 from tests.support.concurrency import in_trio_without_waiting
 from tests.support.credentials import context_of
 from tests.support.handshakes import ANYONE

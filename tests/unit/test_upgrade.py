@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import memory_stream_pair
 
-from pytunnel.endpoint import TcpEndpoint, WebSocketEndpoint
+from pytunnel.transport.endpoint import TcpEndpoint, WebSocketEndpoint
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.upgrade import Headers, answer, ask, parse_headers
 from tests.support.concurrency import in_trio_without_waiting

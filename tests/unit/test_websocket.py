@@ -16,8 +16,8 @@ from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Request
 
-from pytunnel.endpoint import TcpEndpoint, WebSocketEndpoint
 from pytunnel.transport import websocket
+from pytunnel.transport.endpoint import TcpEndpoint, WebSocketEndpoint
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.upgrade import answer, ask
 from pytunnel.transport.websocket import MESSAGE_LIMIT, PING_EVERY, WebSocketStream

@@ -10,7 +10,6 @@ from cryptography import x509
 
 from pytunnel.certs.checking import SOON
 from pytunnel.doctor.findings import Finding, from_error, ok, warning
-from pytunnel.endpoint import TcpEndpoint
 from pytunnel.errors import PytunnelError
 from pytunnel.sst.address import Address
 from pytunnel.sst.peers import expected_joiner
@@ -22,7 +21,8 @@ from pytunnel.tls.identity import ExpectedPeer
 from pytunnel.tls.settings import TlsSettings
 from pytunnel.tls.stream import Session, TlsStream
 from pytunnel.transport import tcp
-from pytunnel.tunnel import Limits, make_client
+from pytunnel.transport.endpoint import TcpEndpoint
+from pytunnel.tunnel.tunnel import Limits, make_client
 
 TRUST, CERTIFICATE, TLS, ANSWER = "peer: trust", "peer: certificate", "peer: TLS", "peer: its answer"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from pytunnel.doctor.files import is_there
 from pytunnel.doctor.findings import Finding, fault, ok, warning
 from pytunnel.doctor.server import RunningServer
-from pytunnel.endpoint import TcpEndpoint
 from pytunnel.sst.address import Address
 from pytunnel.sst.workplace import IN_PROGRESS
 from pytunnel.transport import tcp
+from pytunnel.transport.endpoint import TcpEndpoint
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.options import SocketOptions
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from pytunnel.certs.findings import Level
 from pytunnel.doctor.findings import Finding
-from pytunnel.logs import one_line
+from pytunnel.system.logs import one_line
 
 _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.FAULT: "bold red"}
 _CHECK_WIDTH = 19  # the longest check's name; with it, 80 columns leave 50 for the text

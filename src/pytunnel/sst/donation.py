@@ -12,13 +12,13 @@ from pathlib import Path
 
 import trio
 
-from pytunnel.relay import Traffic
 from pytunnel.sst import rsync
 from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.patience import Tries, Trouble, trouble_of
 from pytunnel.sst.progress import Progress, size
 from pytunnel.transport.sockets import SocketStream
-from pytunnel.tunnel import Connection, Observer, Tunnel
+from pytunnel.tunnel.relay import Traffic
+from pytunnel.tunnel.tunnel import Connection, Observer, Tunnel
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import trio
 
-from pytunnel.endpoint import TcpEndpoint
 from pytunnel.errors import PytunnelError
 from pytunnel.sst import binlog, manifest, patience, rsync, server, workplace
 from pytunnel.sst.donation import Courier
@@ -27,8 +26,9 @@ from pytunnel.sst.setup import Setup, confine_role
 from pytunnel.sst.showing import Showing, shown
 from pytunnel.sst.state import Position, State, format_state, parse_position
 from pytunnel.transport import places
+from pytunnel.transport.endpoint import TcpEndpoint
 from pytunnel.transport.places import Stream
-from pytunnel.tunnel import Connection, Limits, Tunnel, make_client
+from pytunnel.tunnel.tunnel import Connection, Limits, Tunnel, make_client
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from pytunnel.inotify import Inotify
 from pytunnel.sst.errors import SstError
+from pytunnel.system.inotify import Inotify
 
 Found = TypeVar("Found")
 

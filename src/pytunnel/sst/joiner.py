@@ -17,7 +17,6 @@ from pathlib import Path
 
 import trio
 
-from pytunnel.endpoint import TcpEndpoint
 from pytunnel.sst import binlog, patience, rsync, server, workplace
 from pytunnel.sst.address import Address, format_ready
 from pytunnel.sst.errors import ExitCode, SstError
@@ -31,10 +30,11 @@ from pytunnel.sst.showing import Showing, shown
 from pytunnel.sst.state import State, parse_state
 from pytunnel.sst.withholding import withhold
 from pytunnel.transport import places, process
+from pytunnel.transport.endpoint import TcpEndpoint
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.places import Listener, Stream
-from pytunnel.tunnel import Connection, Limits, TlsServer, Tunnel
+from pytunnel.tunnel.tunnel import Connection, Limits, TlsServer, Tunnel
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from pytunnel.logs import one_line
+from pytunnel.system.logs import one_line
 
 
 class ServerFormatter(logging.Formatter):

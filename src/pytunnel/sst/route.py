@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from pytunnel.endpoint import EndpointError, TcpEndpoint, WebSocketEndpoint, parse_endpoint
 from pytunnel.sst.address import Address
 from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.optionfile import OptionGroup
+from pytunnel.transport.endpoint import EndpointError, TcpEndpoint, WebSocketEndpoint, parse_endpoint
 from pytunnel.transport.options import SocketOptions, WebSocketOptions
 from pytunnel.transport.proxy import parse_proxy
 from pytunnel.transport.upgrade import parse_headers

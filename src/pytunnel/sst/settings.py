@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from pytunnel.confinement.switch import Confine
-from pytunnel.sockopt import SockOpt, SockoptError, apply_to_sockets, apply_to_tls, parse_sockopt
+from pytunnel.sockopt.words import SockOpt, SockoptError, apply_to_sockets, apply_to_tls, parse_sockopt
 from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.optionfile import OptionGroup
 from pytunnel.sst.route import Route, read_listen, read_route, read_transport, read_web_options

@@ -9,11 +9,9 @@ from pathlib import Path
 
 from OpenSSL import SSL
 
-from pytunnel import descriptors
 from pytunnel.confinement.privileges import forbid_core_dumps
 from pytunnel.confinement.switch import confine
 from pytunnel.confinement.threads import retire_threads
-from pytunnel.heap import keep_freed_memory
 from pytunnel.sst.confinement import rules_for
 from pytunnel.sst.directories import Layout, find_layout
 from pytunnel.sst.errors import ExitCode, SstError
@@ -22,6 +20,8 @@ from pytunnel.sst.optionfile import OptionGroup, read_group, read_server
 from pytunnel.sst.request import Request
 from pytunnel.sst.settings import SstSettings, read_settings
 from pytunnel.sst.tlsfiles import TlsFiles, choose_files, secure_rsync_files
+from pytunnel.system import descriptors
+from pytunnel.system.heap import keep_freed_memory
 from pytunnel.tls.context import make_context
 from pytunnel.tls.credentials import Credentials, describe_subject, expiry_date, load_credentials
 

@@ -16,13 +16,14 @@ from pathlib import Path
 
 import trio
 
-from pytunnel import __version__, logs
+from pytunnel import __version__
 from pytunnel.errors import PytunnelError
 from pytunnel.sst import server
 from pytunnel.sst.errors import ExitCode, SstError, known
 from pytunnel.sst.log import ServerFormatter
 from pytunnel.sst.method import Method, method_of
 from pytunnel.sst.request import Request, Role, parse_request
+from pytunnel.system import logs
 from pytunnel.transport.errors import TransportError
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 import trio
 
 from pytunnel import __version__
-from pytunnel.endpoint import UnixEndpoint
 from pytunnel.sst.progress import Progress
 from pytunnel.sst.request import Role
 from pytunnel.sst.setup import Setup
@@ -24,10 +23,11 @@ from pytunnel.status.counters import TunnelCounters, describe_certificates
 from pytunnel.status.place import in_directory
 from pytunnel.status.snapshot import DRAINING, LISTENING, Snapshot, TransferState, TunnelState
 from pytunnel.transport import places
+from pytunnel.transport.endpoint import UnixEndpoint
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.places import Listener
-from pytunnel.tunnel import Connection, Tunnel
+from pytunnel.tunnel.tunnel import Connection, Tunnel
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytunnel.endpoint import EndpointError, TcpEndpoint, UnixEndpoint, parse_endpoint
+from pytunnel.transport.endpoint import EndpointError, TcpEndpoint, UnixEndpoint, parse_endpoint
 
 StatusEndpoint = TcpEndpoint | UnixEndpoint
 

@@ -6,10 +6,10 @@ import http.client
 import json
 import socket
 
-from pytunnel.endpoint import UnixEndpoint
 from pytunnel.status.address import StatusEndpoint
 from pytunnel.status.errors import StatusError
 from pytunnel.status.snapshot import Snapshot, from_json
+from pytunnel.transport.endpoint import UnixEndpoint
 
 _TIME = 10.0  # seconds
 _LARGEST = 16 * 1024 * 1024  # bytes

@@ -11,7 +11,6 @@ from dataclasses import replace
 import trio
 from cryptography import x509
 
-from pytunnel.relay import ConnectionFailed, IdleTooLong
 from pytunnel.status.snapshot import (
     BOUNDS,
     SHOWN,
@@ -24,7 +23,8 @@ from pytunnel.status.snapshot import (
 from pytunnel.tls.credentials import Credentials, describe_subject
 from pytunnel.tls.errors import HandshakeError, PeerRejected, TlsError, TruncatedStream
 from pytunnel.transport.errors import TransportError
-from pytunnel.tunnel import Connection, Tunnel
+from pytunnel.tunnel.relay import ConnectionFailed, IdleTooLong
+from pytunnel.tunnel.tunnel import Connection, Tunnel
 
 _INTERVAL = 1.0  # seconds between two marks
 _MARKS = 5  # a rate is that of so many intervals

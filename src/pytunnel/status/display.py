@@ -10,10 +10,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pytunnel.logs import one_line
 from pytunnel.sst.manifest import Amount
 from pytunnel.sst.progress import describe, size
 from pytunnel.status.snapshot import Snapshot, TransferState, TunnelState, unreadiness
+from pytunnel.system.logs import one_line
 
 _BAR = 60  # columns
 

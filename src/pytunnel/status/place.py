@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pytunnel.endpoint import UnixEndpoint
 from pytunnel.status.address import STATUS_SOCKET
 from pytunnel.status.errors import StatusError
+from pytunnel.transport.endpoint import UnixEndpoint
 
 
 @contextmanager

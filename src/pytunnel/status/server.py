@@ -16,9 +16,9 @@ from http import HTTPStatus
 import h11
 import trio
 
-from pytunnel.accepting import accept_from
 from pytunnel.status.snapshot import Snapshot, to_json, unreadiness
 from pytunnel.transport.places import Listener, Stream
+from pytunnel.tunnel.accepting import accept_from
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import trio
 
-from pytunnel.endpoint import TcpEndpoint
+from pytunnel.transport.endpoint import TcpEndpoint
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.upgrade import ascii_name
 

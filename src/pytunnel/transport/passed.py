@@ -7,8 +7,8 @@ import socket
 
 import trio
 
-from pytunnel.endpoint import SystemdEndpoint
-from pytunnel.systemd import passed_sockets
+from pytunnel.system.systemd import passed_sockets
+from pytunnel.transport.endpoint import SystemdEndpoint
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.sockets import SocketListener
 

@@ -7,7 +7,9 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from pytunnel.endpoint import (
+from pytunnel.errors import PytunnelError
+from pytunnel.transport import passed, process, proxy, stdio, tcp, unix, web
+from pytunnel.transport.endpoint import (
     Endpoint,
     ExecEndpoint,
     StdioEndpoint,
@@ -16,8 +18,6 @@ from pytunnel.endpoint import (
     UnixEndpoint,
     WebSocketEndpoint,
 )
-from pytunnel.errors import PytunnelError
-from pytunnel.transport import passed, process, proxy, stdio, tcp, unix, web
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.sockets import SocketListener, SocketStream

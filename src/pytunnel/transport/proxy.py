@@ -5,8 +5,8 @@ from __future__ import annotations
 import h11
 import trio
 
-from pytunnel.endpoint import EndpointError, TcpEndpoint, parse_endpoint
 from pytunnel.transport import tcp
+from pytunnel.transport.endpoint import EndpointError, TcpEndpoint, parse_endpoint
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.sockets import SocketStream

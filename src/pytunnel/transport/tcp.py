@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import trio
 
-from pytunnel.endpoint import TcpEndpoint
+from pytunnel.transport.endpoint import TcpEndpoint
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.sockets import SocketListener, SocketStream

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import trio
 
-from pytunnel.endpoint import UnixEndpoint
+from pytunnel.transport.endpoint import UnixEndpoint
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.sockets import SocketListener, SocketStream
 

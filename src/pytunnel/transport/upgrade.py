@@ -20,7 +20,7 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, RejectConnection, RejectData, Request
 from wsproto.utilities import ProtocolError, RemoteProtocolError
 
-from pytunnel.endpoint import TcpEndpoint, WebSocketEndpoint
+from pytunnel.transport.endpoint import TcpEndpoint, WebSocketEndpoint
 from pytunnel.transport.errors import TransportError
 
 Headers = Sequence[tuple[str, str]]

@@ -7,8 +7,8 @@ from functools import partial
 
 import trio
 
-from pytunnel.endpoint import EndpointError, WebSocketEndpoint
 from pytunnel.transport import outer, proxy, tcp
+from pytunnel.transport.endpoint import EndpointError, WebSocketEndpoint
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.sockets import SocketListener

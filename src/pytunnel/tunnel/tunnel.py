@@ -15,20 +15,20 @@ from dataclasses import dataclass, field, replace
 import trio
 from OpenSSL import SSL
 
-from pytunnel.accepting import accept_from
-from pytunnel.endpoint import Endpoint, TcpEndpoint
 from pytunnel.errors import PytunnelError
-from pytunnel.ration import LineRation
-from pytunnel.relay import ConnectionFailed, Traffic, relay
 from pytunnel.tls.context import Side
 from pytunnel.tls.errors import HandshakeError, PeerRejected
 from pytunnel.tls.identity import ExpectedPeer, ascii_host, parse_address
 from pytunnel.tls.settings import TlsSettings
 from pytunnel.tls.stream import Session, TlsStream
 from pytunnel.transport import places
+from pytunnel.transport.endpoint import Endpoint, TcpEndpoint
 from pytunnel.transport.names import Confirmed, confirmed_names
 from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.places import Listener, Stream
+from pytunnel.tunnel.accepting import accept_from
+from pytunnel.tunnel.ration import LineRation
+from pytunnel.tunnel.relay import ConnectionFailed, Traffic, relay
 
 log = logging.getLogger(__name__)
 

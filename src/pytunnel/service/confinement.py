@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytunnel
 from pytunnel.confinement.landlock import EVERYTHING, READ, Access, Rules
-from pytunnel.endpoint import ExecEndpoint, TcpEndpoint, UnixEndpoint, WebSocketEndpoint
-from pytunnel.http_connect import AllowedTargets
-from pytunnel.service_plan import ServicePlan
+from pytunnel.service.plan import ServicePlan
 from pytunnel.tls.settings import TlsSettings
+from pytunnel.transport.endpoint import ExecEndpoint, TcpEndpoint, UnixEndpoint, WebSocketEndpoint
+from pytunnel.tunnel.http_connect import AllowedTargets
 
 _SYSTEM = (
     *("/usr", "/lib", "/lib64", "/etc", "/opt/etc", "/proc", "/nix/store", "/run/systemd/resolve", "/run/resolvconf"),

@@ -14,28 +14,40 @@ from typing import Protocol
 import trio
 from OpenSSL import SSL
 
-from pytunnel import __version__, descriptors, logs
-from pytunnel.configuration import ConfigurationError, TunnelPlan
+from pytunnel import __version__
 from pytunnel.confinement.switch import confine
-from pytunnel.endpoint import Endpoint, ExecEndpoint, StdioEndpoint, TcpEndpoint, WebSocketEndpoint
-from pytunnel.heap import keep_freed_memory
-from pytunnel.http_connect import AllowedTargets, HttpGateway
-from pytunnel.overhearing import Overheard, overheard
-from pytunnel.renewal import Renewal, load
-from pytunnel.service_confinement import needs_programs, rules_for
-from pytunnel.service_plan import ServicePlan, about
+from pytunnel.service.configuration import TunnelPlan
+from pytunnel.service.confinement import needs_programs, rules_for
+from pytunnel.service.options import ConfigurationError
+from pytunnel.service.plan import ServicePlan, about
+from pytunnel.service.renewal import Renewal, load
 from pytunnel.status.counters import TunnelCounters, describe_certificates
 from pytunnel.status.listening import open_status
 from pytunnel.status.server import Take
 from pytunnel.status.server import serve as serve_status
 from pytunnel.status.snapshot import DRAINING, ENDED, LISTENING, Snapshot, TunnelState
-from pytunnel.systemd import Notifier, take_notifier
+from pytunnel.system import descriptors, logs
+from pytunnel.system.heap import keep_freed_memory
+from pytunnel.system.overhearing import Overheard, overheard
+from pytunnel.system.systemd import Notifier, take_notifier
 from pytunnel.tls.context import Side
 from pytunnel.tls.credentials import Credentials, describe_subject, expiry_date
 from pytunnel.tls.identity import ExpectedPeer, parse_address
 from pytunnel.transport import places
+from pytunnel.transport.endpoint import Endpoint, ExecEndpoint, StdioEndpoint, TcpEndpoint, WebSocketEndpoint
 from pytunnel.transport.places import Listener
-from pytunnel.tunnel import Connection, Dial, Gateway, TlsClient, TlsServer, Tunnel, expected_at, log_end, make_client
+from pytunnel.tunnel.http_connect import AllowedTargets, HttpGateway
+from pytunnel.tunnel.tunnel import (
+    Connection,
+    Dial,
+    Gateway,
+    TlsClient,
+    TlsServer,
+    Tunnel,
+    expected_at,
+    log_end,
+    make_client,
+)
 
 log = logging.getLogger(__name__)
 

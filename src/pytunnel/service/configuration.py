@@ -1,7 +1,4 @@
-"""The options of a tunnel, wherever they come from: command line, environment, file, in this order.
-
-An option's one name serves all three: `--peer-name`, PYTUNNEL_PEER_NAME, `peer-name = [...]` in the TOML file.
-"""
+"""The plan of one tunnel from its options, wherever they come from: command line, environment, file, in this order."""
 
 from __future__ import annotations
 
@@ -12,7 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pytunnel.endpoint import (
+from pytunnel.service.options import ConfigurationError, Option, Value
+from pytunnel.sockopt.words import SockOpt, apply_to_sockets, apply_to_tls, parse_sockopt
+from pytunnel.tls.context import Side
+from pytunnel.tls.settings import TlsSettings
+from pytunnel.transport.endpoint import (
     Endpoint,
     ExecEndpoint,
     StdioEndpoint,
@@ -21,46 +22,12 @@ from pytunnel.endpoint import (
     WebSocketEndpoint,
     parse_endpoint,
 )
-from pytunnel.errors import PytunnelError
-from pytunnel.http_connect import AllowedTargets, parse_allowed
-from pytunnel.sockopt import SockOpt, apply_to_sockets, apply_to_tls, parse_sockopt
-from pytunnel.tls.context import Side
-from pytunnel.tls.identity import ascii_host, parse_address
-from pytunnel.tls.settings import TlsSettings
 from pytunnel.transport.options import SocketOptions, WebSocketOptions
 from pytunnel.transport.proxy import parse_proxy
 from pytunnel.transport.upgrade import parse_headers
 from pytunnel.transport.web import check_listening
-from pytunnel.tunnel import Limits
-
-Value = str | int | float | bool | tuple[str, ...]
-
-
-class ConfigurationError(PytunnelError):
-    """An option with a value that can't be used; names the option and where it was set."""
-
-    exit_code = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One option. `read` turns its text into its value and raises ValueError that says what is expected.
-
-    The texts of a repeatable one are joined by `separator`. The text of a `secret` one is never shown.
-    """
-
-    name: str
-    metavar: str | None
-    help: str
-    read: Callable[[str], Value]
-    repeatable: bool = False
-    separator: str = ","
-    secret: bool = False
-
-    @property
-    def variable(self) -> str:
-        """Its name in the environment."""
-        return "PYTUNNEL_" + self.name.upper().replace("-", "_")
+from pytunnel.tunnel.http_connect import AllowedTargets, parse_allowed
+from pytunnel.tunnel.tunnel import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,96 +73,6 @@ class TunnelPlan:
     def carries_one_connection(self) -> bool:
         """Whether the source is a connection that is there already, or the target serves one connection only."""
         return self.source_is_one_connection or isinstance(self.target, StdioEndpoint)
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError("expected a number of seconds above 0")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError("expected a whole number above 0")
-    return value
-
-
-def _version(text: str) -> str:
-    if text not in ("1.2", "1.3"):
-        raise ValueError("expected 1.2 or 1.3; older versions of TLS are not safe")
-    return text
-
-
-def _filled(text: str) -> str:
-    """An empty text, such as a variable that is set to nothing, is a mistake: it must not mean a default."""
-    if not text.strip():
-        raise ValueError("expected a value; leave the option out where it is not to be set")
-    return text
-
-
-def _peer_names(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(","))
-    if not all(parse_address(name) is not None or _is_whole_name(name) for name in names):
-        raise ValueError("expected host names or IP addresses, in full")
-    return names
-
-
-def _is_whole_name(name: str) -> bool:
-    return ascii_host(name) is not None and "*" not in name
-
-
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
-        raise ValueError("expected a port from 1 to 65535")
-    return int(text)
-
-
-def _targets(text: str) -> tuple[str, ...]:
-    targets = tuple(target.strip() for target in text.split(","))
-    for target in targets:
-        parse_allowed(target)
-    return targets
-
-
-def _headers(text: str) -> tuple[str, ...]:
-    return tuple(f"{name}:{value}" for name, value in parse_headers(text))
-
-
-def _proxy(text: str) -> str:
-    parse_proxy(text)
-    return text
-
-
-def _switch(text: str) -> bool:
-    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-    if text.lower() not in words:
-        raise ValueError("expected 1 or 0")
-    return words[text.lower()]
-
-
-OPTIONS = (
-    Option("cert", "FILE", "our certificate, PEM; may hold the key and the chain too", _filled),
-    Option("key", "FILE", "our private key, PEM (default: in the --cert file)", _filled),
-    Option("ca", "FILE|DIR", "trusted certificates: a file of one or many, or a directory of files", _filled),
-    Option("peer-name", "NAME", "a name of the peer; repeatable (connect: default TO's host)", _peer_names, True),
-    Option("no-verify", None, "do not verify the peer at all: anyone can be in the middle", _switch),
-    Option("ciphers", "LIST", "OpenSSL cipher list; names TLS_… are the suites of TLS 1.3", _filled),
-    Option("tls-min", "VERSION", "least TLS version: 1.2 (default) or 1.3", _version),
-    Option("sockopt", "WORDS", "options in socat's words, such as nodelay,keepalive,pf=ip6", str),
-    Option("http-connect", "FROM", "instead of FROM TO: accept here, HTTP CONNECT names each one's target", _filled),
-    Option("allow-target", "PATTERN", "such a target: HOST:PORT or *.DOMAIN:PORT; repeatable", _targets, True),
-    Option("target-port", "PORT", "port of such targets' pytunnel, where it is not the one that was named", _port),
-    Option("outer-ca", "FILE", "whom a wss:// server's certificate may be from (default: the system's CAs)", _filled),
-    Option("header", "NAME:VALUE", "a header of the WebSocket request; repeatable", _headers, True, "\n", secret=True),
-    Option("proxy", "http://HOST:PORT", "connect: reach TO through this HTTP proxy", _proxy, secret=True),
-    Option("max-connections", "N", "connections open at once (default 1000); more are refused", _count),
-    Option("handshake-timeout", "SECONDS", "limit of a TLS handshake (default 20)", _seconds),
-    Option("connect-timeout", "SECONDS", "limit of reaching TO (default 20)", _seconds),
-    Option("idle-timeout", "SECONDS", "end a connection without a byte for so long (default: never)", _seconds),
-    Option("drain-timeout", "SECONDS", "after SIGTERM, how long open connections may go on (default 30)", _seconds),
-)
 
 
 @dataclass(frozen=True, slots=True)

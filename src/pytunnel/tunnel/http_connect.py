@@ -16,12 +16,12 @@ import h11
 import trio
 from OpenSSL import SSL
 
-from pytunnel.endpoint import EndpointError, TcpEndpoint, parse_endpoint
 from pytunnel.errors import PytunnelError
-from pytunnel.relay import ConnectionFailed
 from pytunnel.tls.identity import ascii_host, matches_host, parse_address
+from pytunnel.transport.endpoint import EndpointError, TcpEndpoint, parse_endpoint
 from pytunnel.transport.places import Stream
-from pytunnel.tunnel import Connection, Gateway, TlsClient
+from pytunnel.tunnel.relay import ConnectionFailed
+from pytunnel.tunnel.tunnel import Connection, Gateway, TlsClient
 
 log = logging.getLogger(__name__)
 

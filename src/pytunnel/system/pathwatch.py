@@ -13,7 +13,7 @@ from pathlib import Path
 
 import trio
 
-from pytunnel.inotify import Change, Inotify
+from pytunnel.system.inotify import Change, Inotify
 
 _MOST_LINKS = 40  # as many as Linux follows, path_resolution(7)
 _SETTLED = 0.3  # seconds without a change: a certificate and its key are two files, written one after the other

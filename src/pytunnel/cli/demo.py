@@ -22,7 +22,6 @@ from rich.console import Console
 
 from pytunnel.certs.making import make_key, make_self_signed, valid_for
 from pytunnel.certs.names import parse_names
-from pytunnel.endpoint import TcpEndpoint
 from pytunnel.errors import PytunnelError
 from pytunnel.sst import manifest, rsync, workplace
 from pytunnel.sst.donation import Courier
@@ -32,10 +31,11 @@ from pytunnel.tls.credentials import load_credentials
 from pytunnel.tls.identity import ExpectedPeer
 from pytunnel.tls.settings import TlsSettings
 from pytunnel.transport import places, process
+from pytunnel.transport.endpoint import TcpEndpoint
 from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.places import Stream
 from pytunnel.transport.sockets import SocketListener
-from pytunnel.tunnel import Connection, Limits, TlsServer, Tunnel, make_client
+from pytunnel.tunnel.tunnel import Connection, Limits, TlsServer, Tunnel, make_client
 
 _DONOR, _JOINER = "donor.demo", "joiner.demo"
 _MODULE = "demo"

@@ -16,7 +16,7 @@ import trio
 from OpenSSL import SSL
 
 from pytunnel.errors import PytunnelError
-from pytunnel.pathwatch import PathWatch
+from pytunnel.system.pathwatch import PathWatch
 from pytunnel.tls.context import make_context
 from pytunnel.tls.credentials import Credentials, describe_subject, expiry_date, load_credentials
 from pytunnel.tls.errors import CredentialsError

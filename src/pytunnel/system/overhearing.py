@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import trio
 
-from pytunnel import logs
+from pytunnel.system import logs
 
 log = logging.getLogger(__name__)
 

@@ -20,20 +20,22 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
-from pytunnel import __version__, descriptors, service
+from pytunnel import __version__
 from pytunnel.confinement.landlock import EVERYTHING, Access
 from pytunnel.confinement.switch import confine
-from pytunnel.service import Service
-from pytunnel.service_confinement import needs_programs, rules_for
-from pytunnel.service_plan import ServicePlan
+from pytunnel.service import running
+from pytunnel.service.confinement import needs_programs, rules_for
+from pytunnel.service.plan import ServicePlan
+from pytunnel.service.running import Service
+from pytunnel.service.workers.frames import receive_frame, send_frame
+from pytunnel.service.workers.worker import READY, STATUS, Order, command
 from pytunnel.status.server import serve as serve_status
 from pytunnel.status.snapshot import Snapshot, from_json, merge
-from pytunnel.systemd import Notifier, take_notifier
+from pytunnel.system import descriptors
+from pytunnel.system.systemd import Notifier, take_notifier
 from pytunnel.transport import places
 from pytunnel.transport.sockets import SocketStream
-from pytunnel.tunnel import Limits
-from pytunnel.workers.frames import receive_frame, send_frame
-from pytunnel.workers.worker import READY, STATUS, Order, command
+from pytunnel.tunnel.tunnel import Limits
 
 log = logging.getLogger(__name__)
 
@@ -182,17 +184,17 @@ async def run(plan: ServicePlan, *, debug: bool) -> int:
     """
     descriptors.raise_limit()
     confined = _confine(plan)
-    services = [await service.prepare(each) for each in plan.tunnels]
+    services = [await running.prepare(each) for each in plan.tunnels]
     manager = take_notifier(os.environ)
     supervisor = Supervisor(plan, services, debug)
-    with trio.open_signal_receiver(*service.signals_for(services)) as signals:
-        status = await service.listen(plan, services)
+    with trio.open_signal_receiver(*running.signals_for(services)) as signals:
+        status = await running.listen(plan, services)
         log.info("confined: %s", confined)
         async with trio.open_nursery() as everything:
             everything.start_soon(_obey, signals, supervisor, manager, everything.cancel_scope)
             if status:
                 everything.start_soon(serve_status, status, supervisor.take)
-            everything.start_soon(service.show_life, manager)
+            everything.start_soon(running.show_life, manager)
             everything.start_soon(_announce, supervisor, manager)
             async with trio.open_nursery() as workers:
                 for number in range(1, plan.workers + 1):
@@ -205,7 +207,7 @@ async def run(plan: ServicePlan, *, debug: bool) -> int:
 async def _announce(supervisor: Supervisor, manager: Notifier) -> None:
     await supervisor.complete.wait()
     log.info("%d workers share the connections", supervisor.plan.workers)
-    manager.ready(service.summary(supervisor.services))
+    manager.ready(running.summary(supervisor.services))
 
 
 def _confine(plan: ServicePlan) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pytunnel.errors import PytunnelError
-from pytunnel.socat import read_flag, read_integer, read_seconds, split_words
+from pytunnel.sockopt.syntax import read_flag, read_integer, read_seconds, split_words
 from pytunnel.tls.settings import TlsSettings
 from pytunnel.transport.options import IPNetwork, Retry, SocketOptions
 

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 
 import trio
 
-from pytunnel import logs, service
-from pytunnel.service import Share
-from pytunnel.service_plan import ServicePlan
+from pytunnel.service import running
+from pytunnel.service.plan import ServicePlan
+from pytunnel.service.running import Share
+from pytunnel.service.workers.frames import read_frame, receive_frame, send_frame
 from pytunnel.status.server import Take
 from pytunnel.status.snapshot import Snapshot, to_json
+from pytunnel.system import logs
 from pytunnel.transport.sockets import SocketStream
-from pytunnel.workers.frames import read_frame, receive_frame, send_frame
 
 READY, STATUS = b"ready", b"status"
 
@@ -36,7 +37,7 @@ class Order:
 
 def command() -> list[str]:
     """The command line of a worker; pytunnel is found where this process found it, installed or not."""
-    code = f"import sys; sys.path[:] = {sys.path!r}; from pytunnel.workers.worker import main; main()"
+    code = f"import sys; sys.path[:] = {sys.path!r}; from pytunnel.service.workers.worker import main; main()"
     return [sys.executable, "-c", code]
 
 
@@ -60,7 +61,7 @@ def _close_standard_input() -> None:
 
 async def _run(order: Order, control: socket.socket) -> int:
     stream = SocketStream(trio.socket.from_stdlib_socket(control))
-    return await service.run(order.plan, Share(order.descriptors, _Supervised(stream)))
+    return await running.run(order.plan, Share(order.descriptors, _Supervised(stream)))
 
 
 class _Supervised:

@@ -1,4 +1,4 @@
-"""`pytunnel status`: how a running pytunnel is, live in a terminal, once elsewhere."""
+"""What `pytunnel status` does: shows how a running pytunnel is, live in a terminal, once elsewhere."""
 
 from __future__ import annotations
 
@@ -9,40 +9,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from pytunnel.cli_command import Commands, add_command
-from pytunnel.configuration import ConfigurationError
+from pytunnel.service.options import ConfigurationError
 from pytunnel.status.address import StatusEndpoint, parse_status_address
 from pytunnel.status.asking import ask
 from pytunnel.status.errors import StatusError
 from pytunnel.status.place import in_directory
 from pytunnel.status.snapshot import Snapshot, to_json
 
-_EXAMPLES = """\
-ADDRESS is what the running pytunnel was given as --status: HOST:PORT, :PORT or unix:PATH.
-
-examples:
-    pytunnel status :9090
-    pytunnel status --datadir /var/lib/mysql        # of the state transfer that runs there
-    pytunnel status --json unix:/run/pytunnel.sock
-"""
-
 _INTERVAL = 1.0  # seconds between two looks
 _WIDTH = 240  # columns of plain text, which nobody folds
 
 
-def add_status(commands: Commands) -> None:
-    """Add the command to the program's."""
-    parser = add_command(commands, "status", "show how a running pytunnel is", _EXAMPLES)
-    place = parser.add_mutually_exclusive_group()
-    place.add_argument("address", metavar="ADDRESS", nargs="?", help="where to ask (default: PYTUNNEL_STATUS)")
-    place.add_argument("--datadir", metavar="DIR", type=Path, help="ask the state transfer that runs in this datadir")
-    parser.add_argument("--json", action="store_true", help="print everything as JSON, once")
-    parser.set_defaults(run=_run)
-
-
-def _run(arguments: argparse.Namespace) -> int:
+def run_status(arguments: argparse.Namespace) -> int:
+    """Show it until it ends, or once."""
     with _place(arguments) as endpoint:
         first = ask(endpoint)
         if arguments.json:

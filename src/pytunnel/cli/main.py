@@ -11,16 +11,14 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-import trio
-
-from pytunnel import __version__, init, logs
-from pytunnel.cli_certs import add_certs
-from pytunnel.cli_command import CommandParser, Commands, add_command
-from pytunnel.cli_doctor import add_doctor
-from pytunnel.cli_status import add_status
-from pytunnel.configuration import OPTIONS
+from pytunnel import __version__
+from pytunnel.cli.certs import add_certs
+from pytunnel.cli.command import CommandParser, Commands, add_command
+from pytunnel.cli.doctor import add_doctor
+from pytunnel.cli.status import add_status
 from pytunnel.errors import PytunnelError
-from pytunnel.service_plan import PROCESS_OPTIONS, plan_service
+from pytunnel.service.options import OPTIONS, PROCESS_OPTIONS
+from pytunnel.system import init, logs
 
 _DESCRIPTION = "Carry any TCP service, and Galera state snapshots, inside mutual TLS."
 
@@ -168,7 +166,10 @@ def _run_tunnels(arguments: argparse.Namespace) -> int:
 
 def _serve(arguments: argparse.Namespace, route: Mapping[str, object] | None) -> int:
     """Run one tunnel with this route, or those that the environment or a file describes."""
-    from pytunnel import service
+    import trio
+
+    from pytunnel.service import running
+    from pytunnel.service.plan import plan_service
 
     given = {option.name: getattr(arguments, option.name.replace("-", "_")) for option in (*OPTIONS, *PROCESS_OPTIONS)}
     file = arguments.config or _config_from_environment()
@@ -177,10 +178,10 @@ def _serve(arguments: argparse.Namespace, route: Mapping[str, object] | None) ->
     if init.is_first_process():
         init.go_on_as_child()
     if plan.workers > 1:
-        from pytunnel.workers import supervisor
+        from pytunnel.service.workers import supervisor
 
         return trio.run(partial(supervisor.run, plan, debug=arguments.debug))
-    return trio.run(service.run, plan)
+    return trio.run(running.run, plan)
 
 
 def _config_from_environment() -> Path | None:
@@ -189,6 +190,6 @@ def _config_from_environment() -> Path | None:
 
 
 def _run_demo(arguments: argparse.Namespace) -> int:
-    from pytunnel import demo
+    from pytunnel.cli import demo
 
     return demo.run(arguments.size)

@@ -6,21 +6,17 @@ by the options at its top, or several by `[[tunnel]]` tables, whose defaults are
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pytunnel import logs
-from pytunnel.configuration import (
-    OPTIONS,
-    ConfigurationError,
-    Option,
+from pytunnel.confinement.switch import Confine
+from pytunnel.errors import PytunnelError
+from pytunnel.service.configuration import (
     Source,
     TunnelPlan,
-    Value,
     from_arguments,
     from_environment,
     from_table,
@@ -28,17 +24,22 @@ from pytunnel.configuration import (
     read_toml,
     read_values,
 )
-from pytunnel.confinement.switch import Confine
-from pytunnel.endpoint import Endpoint, EndpointError, StdioEndpoint, SystemdEndpoint, TcpEndpoint, UnixEndpoint
-from pytunnel.errors import PytunnelError
+from pytunnel.service.options import OPTIONS, PROCESS_OPTIONS, ROUTE, ConfigurationError, Option, Value
 from pytunnel.status.address import StatusEndpoint, parse_status_address
+from pytunnel.system import logs
 from pytunnel.tls.context import Side
+from pytunnel.transport.endpoint import (
+    Endpoint,
+    StdioEndpoint,
+    SystemdEndpoint,
+    TcpEndpoint,
+    UnixEndpoint,
+)
 
 MODES = {"listen": Side.SERVER, "connect": Side.CLIENT}
 
 _TABLES = "tunnel"
 _NAME = "name"
-_MOST_WORKERS = 256
 _NAMES = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -73,57 +74,6 @@ def about(origin: str) -> Iterator[None]:
         if not origin:
             raise
         raise TunnelError(f"{origin}: {error}", error.exit_code) from error
-
-
-def _mode(text: str) -> str:
-    if text not in MODES:
-        raise ValueError("expected listen or connect")
-    return text
-
-
-def _status(text: str) -> str:
-    try:
-        parse_status_address(text)
-    except EndpointError as error:
-        raise ValueError(f"expected HOST:PORT, :PORT (of this host alone) or unix:PATH ({error})") from error
-    return text
-
-
-def _log_format(text: str) -> str:
-    if text not in ("plain", "json"):
-        raise ValueError("expected plain or json")
-    return text
-
-
-def _workers(text: str) -> int:
-    """`auto` is one for each processor that this process may use."""
-    if text == "auto":
-        return len(os.sched_getaffinity(0))
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= _MOST_WORKERS):
-        raise ValueError(f"expected a number from 1 to {_MOST_WORKERS}, or auto")
-    return int(text)
-
-
-def _confine(text: str) -> str:
-    if text not in (each.value for each in Confine):
-        raise ValueError("expected off, auto or require")
-    return text
-
-
-ROUTE = (
-    Option("mode", "listen|connect", "whether TLS is accepted at FROM or dialled at TO", _mode),
-    Option("from", "FROM", "where connections are accepted", str),
-    Option("to", "TO", "where they are carried to", str),
-)
-"""What a tunnel must have besides its options."""
-
-PROCESS_OPTIONS = (
-    Option("status", "ADDRESS", "serve health, metrics and status at HOST:PORT, :PORT or unix:PATH", _status),
-    Option("workers", "N|auto", "processes that share the connections (default 1); auto: one a processor", _workers),
-    Option("confine", "off|auto|require", "give up rights that are not needed; require: with Landlock", _confine),
-    Option("log-format", "FORMAT", "form of the log on standard error: plain (default) or json", _log_format),
-)
-"""Options of the process, whatever tunnels it has."""
 
 
 def plan_service(

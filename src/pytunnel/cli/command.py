@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+from collections.abc import Callable
 from typing import NoReturn, TypeAlias
 
-from pytunnel import logs
+from pytunnel.system import logs
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -15,6 +17,9 @@ class CommandParser(argparse.ArgumentParser):
         logs.complain(self.prog, f"{message}; see {self.prog} --help")
         self.exit(2)
 
+
+Handler: TypeAlias = Callable[[argparse.Namespace], int]
+"""Does what a command's arguments say; returns the exit code."""
 
 Commands: TypeAlias = "argparse._SubParsersAction[CommandParser]"
 """What a new command is added to; argparse has no public name for it."""
@@ -31,3 +36,13 @@ def add_command(commands: Commands, name: str, summary: str, examples: str) -> C
     )
     parser.add_argument("--debug", action="store_true", help="log more, and show tracebacks")
     return parser
+
+
+def lazily(module: str, name: str) -> Handler:
+    """What `name` in `module` does with a command's arguments; imported when the command is run, not to tell of it."""
+
+    def run(arguments: argparse.Namespace) -> int:
+        handler: Handler = getattr(importlib.import_module(module), name)
+        return handler(arguments)
+
+    return run

@@ -1,0 +1,1 @@
+"""Socat's words for sockets and TLS, as `sockopt` and `--sockopt` take them."""

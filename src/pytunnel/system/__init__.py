@@ -1,0 +1,1 @@
+"""What the operating system has besides sockets: signals to process 1, systemd, inotify, memory, the log."""

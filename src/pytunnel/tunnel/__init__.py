@@ -1,0 +1,1 @@
+"""Accept, secure, dial, relay: what happens to one connection, whatever carries it."""

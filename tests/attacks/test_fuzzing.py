@@ -147,7 +147,7 @@ moves = st.lists(st.tuples(kinds, st.integers(0, 11)), max_size=3)
 contents = st.lists(st.integers(1, 20_000), min_size=1, max_size=4)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(contents, moves, st.integers(1, 30_000), st.sampled_from([CLIENT, CLIENT_1_2]))
 @in_trio_without_waiting
 async def test_records_in_any_disorder_give_a_beginning_of_what_was_sent_and_no_false_end(

@@ -11,7 +11,8 @@ from pytunnel.transport import places
 from pytunnel.transport.endpoint import TcpEndpoint
 from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.places import Stream
-from pytunnel.tunnel.tunnel import Limits, Tunnel, log_end
+from pytunnel.tunnel.connection import log_end
+from pytunnel.tunnel.tunnel import Limits, Tunnel
 
 
 async def serve(port: int, target_port: int) -> None:

@@ -211,7 +211,8 @@ def test_a_file_may_say_what_form_the_log_has(ends: Ends, tmp_path: Path) -> Non
 
 def test_a_fault_of_our_own_is_one_event() -> None:
     """Whatever Python says of an error that nobody foresaw goes the same way."""
-    program = "import pytunnel.cli.main\nfrom pytunnel.system import logs\nlogs.set_up('json')\nraise RuntimeError('unforeseen\\nfault')"
+    lines = ("import pytunnel.cli.main", "from pytunnel.system import logs", "logs.set_up('json')")
+    program = "\n".join((*lines, "raise RuntimeError('unforeseen\\nfault')"))
     done = ran([sys.executable, "-c", program])
     (event,) = events_of(done.stderr.splitlines())
     assert (event["level"], done.returncode) == ("critical", 1)

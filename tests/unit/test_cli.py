@@ -17,7 +17,7 @@ from pytunnel.errors import PytunnelError
 from pytunnel.service import running as service
 from pytunnel.service.configuration import TunnelPlan
 from pytunnel.service.options import OPTIONS, PROCESS_OPTIONS
-from pytunnel.service.plan import ServicePlan, plan_service
+from pytunnel.service.plan import ServicePlan
 from pytunnel.tls.context import Side
 from tests.support.credentials import settings_of
 

@@ -11,7 +11,7 @@ import trio
 
 from pytunnel.transport import names
 from pytunnel.transport.names import Confirmed, addresses_of, confirmed_names, names_of
-from pytunnel.tunnel.tunnel import expected_at
+from pytunnel.tunnel.securing import expected_at
 from tests.support.concurrency import in_trio
 
 

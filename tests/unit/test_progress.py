@@ -9,8 +9,8 @@ import trio.testing
 from pytunnel.sst.manifest import Amount
 from pytunnel.sst.plan import format_failure, format_plan, parse_failure, parse_plan
 from pytunnel.sst.progress import Progress, describe, report, size
+from pytunnel.tunnel.connection import Connection
 from pytunnel.tunnel.relay import Traffic
-from pytunnel.tunnel.tunnel import Connection
 
 GIB = 1024**3
 

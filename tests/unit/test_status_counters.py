@@ -13,8 +13,9 @@ from pytunnel.tls.errors import HandshakeError, PeerRejected, TlsError, Truncate
 from pytunnel.tls.stream import Session
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.places import Stream
+from pytunnel.tunnel.connection import Connection
 from pytunnel.tunnel.relay import ConnectionFailed, IdleTooLong, Traffic
-from pytunnel.tunnel.tunnel import Connection, Limits, Tunnel
+from pytunnel.tunnel.tunnel import Limits, Tunnel
 from tests.support.concurrency import in_trio_without_waiting
 from tests.support.credentials import credentials_of
 

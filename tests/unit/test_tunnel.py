@@ -24,8 +24,10 @@ from pytunnel.transport.endpoint import TcpEndpoint, UnixEndpoint
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.places import Stream
 from pytunnel.transport.stdio import OneConnection
+from pytunnel.tunnel.connection import Connection, log_end
 from pytunnel.tunnel.relay import ConnectionFailed, Traffic
-from pytunnel.tunnel.tunnel import Connection, Limits, TlsClient, TlsServer, Tunnel, log_end, make_client
+from pytunnel.tunnel.securing import TlsClient, TlsServer, make_client
+from pytunnel.tunnel.tunnel import Limits, Tunnel
 from tests.support.concurrency import in_trio_without_waiting
 from tests.support.credentials import context_of
 from tests.support.handshakes import ANYONE

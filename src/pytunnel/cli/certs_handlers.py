@@ -26,7 +26,7 @@ from pytunnel.certs.storing import NewFile, write_files
 from pytunnel.system import logs
 from pytunnel.tls.credentials import describe_name, describe_subject, expiry_date, read_certificates, read_lists
 from pytunnel.tls.identity import presented_names
-from pytunnel.tunnel.tunnel import expected_at
+from pytunnel.tunnel.securing import expected_at
 
 
 def run_ca(arguments: argparse.Namespace) -> int:

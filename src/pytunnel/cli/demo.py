@@ -35,7 +35,9 @@ from pytunnel.transport.endpoint import TcpEndpoint
 from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.places import Stream
 from pytunnel.transport.sockets import SocketListener
-from pytunnel.tunnel.tunnel import Connection, Limits, TlsServer, Tunnel, make_client
+from pytunnel.tunnel.connection import Connection
+from pytunnel.tunnel.securing import TlsServer, make_client
+from pytunnel.tunnel.tunnel import Limits, Tunnel
 
 _DONOR, _JOINER = "donor.demo", "joiner.demo"
 _MODULE = "demo"

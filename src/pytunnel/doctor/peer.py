@@ -22,7 +22,8 @@ from pytunnel.tls.settings import TlsSettings
 from pytunnel.tls.stream import Session, TlsStream
 from pytunnel.transport import tcp
 from pytunnel.transport.endpoint import TcpEndpoint
-from pytunnel.tunnel.tunnel import Limits, make_client
+from pytunnel.tunnel.securing import make_client
+from pytunnel.tunnel.tunnel import Limits
 
 TRUST, CERTIFICATE, TLS, ANSWER = "peer: trust", "peer: certificate", "peer: TLS", "peer: its answer"
 

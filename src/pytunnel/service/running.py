@@ -16,6 +16,7 @@ from OpenSSL import SSL
 
 from pytunnel import __version__
 from pytunnel.confinement.switch import confine
+from pytunnel.service.announcing import log_set_up, shown
 from pytunnel.service.configuration import TunnelPlan
 from pytunnel.service.confinement import needs_programs, rules_for
 from pytunnel.service.options import ConfigurationError
@@ -31,23 +32,15 @@ from pytunnel.system.heap import keep_freed_memory
 from pytunnel.system.overhearing import Overheard, overheard
 from pytunnel.system.systemd import Notifier, take_notifier
 from pytunnel.tls.context import Side
-from pytunnel.tls.credentials import Credentials, describe_subject, expiry_date
-from pytunnel.tls.identity import ExpectedPeer, parse_address
+from pytunnel.tls.credentials import Credentials
+from pytunnel.tls.identity import ExpectedPeer
 from pytunnel.transport import places
-from pytunnel.transport.endpoint import Endpoint, ExecEndpoint, StdioEndpoint, TcpEndpoint, WebSocketEndpoint
+from pytunnel.transport.endpoint import Endpoint, StdioEndpoint, TcpEndpoint
 from pytunnel.transport.places import Listener
+from pytunnel.tunnel.connection import Connection, log_end
 from pytunnel.tunnel.http_connect import AllowedTargets, HttpGateway
-from pytunnel.tunnel.tunnel import (
-    Connection,
-    Dial,
-    Gateway,
-    TlsClient,
-    TlsServer,
-    Tunnel,
-    expected_at,
-    log_end,
-    make_client,
-)
+from pytunnel.tunnel.securing import TlsClient, TlsServer, expected_at, make_client
+from pytunnel.tunnel.tunnel import Dial, Gateway, Tunnel
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +94,8 @@ class Service:
         described = TunnelState(
             name=self.plan.name or self.plan.mode,
             mode=self.plan.mode,
-            source=", ".join(self.addresses) or _shown(self.plan.source),
-            target=_shown(self.plan.target),
+            source=", ".join(self.addresses) or shown(self.plan.source),
+            target=shown(self.plan.target),
             state=ENDED if self.ended else DRAINING if self.tunnel.draining else LISTENING,
             certificates=describe_certificates(self.credentials),
         )
@@ -216,7 +209,7 @@ async def listen(plan: ServicePlan, services: Sequence[Service]) -> Sequence[Lis
         raise
     for service in services:
         with logs.naming(service.plan.name):
-            _log_set_up(service)
+            log_set_up(service.plan, service.credentials, service.addresses)
     return status
 
 
@@ -352,59 +345,5 @@ async def show_life(manager: Notifier) -> None:
 
 def summary(services: Sequence[Service]) -> str:
     """Where the service is, for systemd's status."""
-    places = [", ".join(service.addresses) or _shown(service.plan.source) for service in services]
+    places = [", ".join(service.addresses) or shown(service.plan.source) for service in services]
     return f"accepting at {'; '.join(places)}"
-
-
-def _log_set_up(service: Service) -> None:
-    plan, credentials = service.plan, service.credentials
-    for note in (*credentials.warnings, *plan.notes):
-        log.warning("%s", note)
-    if not plan.tls.verify:
-        log.warning("peers are NOT verified (--no-verify or verify=0): anyone on the path can read and change the data")
-    if isinstance(plan.target, AllowedTargets):
-        for address in filter(_is_open, service.addresses):
-            log.warning("%s can be reached from other hosts: whoever is there can use our certificate", address)
-    tls_in = plan.side is Side.SERVER
-    log.info(
-        "accepting %s at %s, carrying it %s to %s",
-        _accepted(plan),
-        ", ".join(service.addresses) or plan.source,
-        "in plain" if tls_in else "inside TLS",
-        plan.target,
-    )
-    log.info(
-        "certificate %s from %s, valid until %s; CA %s (%d certificates); peers: %s; TLS %s or later",
-        describe_subject(credentials.certificate),
-        plan.tls.certificate,
-        expiry_date(credentials.certificate),
-        plan.tls.ca or "none",
-        len(credentials.trusted),
-        _expected(plan),
-        plan.tls.minimum,
-    )
-
-
-def _accepted(plan: TunnelPlan) -> str:
-    if plan.side is Side.CLIENT:
-        return "plain connections"
-    return f"TLS in WebSockets ({plan.source.path})" if isinstance(plan.source, WebSocketEndpoint) else "TLS"
-
-
-def _expected(plan: TunnelPlan) -> str:
-    if not plan.tls.verify:
-        return "anyone"
-    if plan.side is Side.CLIENT and not plan.tls.peer_names and isinstance(plan.target, TcpEndpoint):
-        return plan.target.host
-    if isinstance(plan.target, AllowedTargets):
-        return "whoever is asked for"
-    return str(ExpectedPeer(plan.tls.peer_names))
-
-
-def _shown(place: Endpoint | AllowedTargets) -> str:
-    return f"exec:{place.argv[0]}" if isinstance(place, ExecEndpoint) else str(place)
-
-
-def _is_open(address: str) -> bool:
-    host = parse_address(address.rpartition(":")[0])
-    return host is not None and not host.is_loopback

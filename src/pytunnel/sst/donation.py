@@ -17,8 +17,9 @@ from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.patience import Tries, Trouble, trouble_of
 from pytunnel.sst.progress import Progress, size
 from pytunnel.transport.sockets import SocketStream
+from pytunnel.tunnel.connection import Connection, Observer
 from pytunnel.tunnel.relay import Traffic
-from pytunnel.tunnel.tunnel import Connection, Observer, Tunnel
+from pytunnel.tunnel.tunnel import Tunnel
 
 log = logging.getLogger(__name__)
 

@@ -28,7 +28,9 @@ from pytunnel.sst.state import Position, State, format_state, parse_position
 from pytunnel.transport import places
 from pytunnel.transport.endpoint import TcpEndpoint
 from pytunnel.transport.places import Stream
-from pytunnel.tunnel.tunnel import Connection, Limits, Tunnel, make_client
+from pytunnel.tunnel.connection import Connection
+from pytunnel.tunnel.securing import make_client
+from pytunnel.tunnel.tunnel import Limits, Tunnel
 
 log = logging.getLogger(__name__)
 

@@ -34,7 +34,9 @@ from pytunnel.transport.endpoint import TcpEndpoint
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.places import Listener, Stream
-from pytunnel.tunnel.tunnel import Connection, Limits, TlsServer, Tunnel
+from pytunnel.tunnel.connection import Connection
+from pytunnel.tunnel.securing import TlsServer
+from pytunnel.tunnel.tunnel import Limits, Tunnel
 
 log = logging.getLogger(__name__)
 

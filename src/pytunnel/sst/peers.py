@@ -14,7 +14,7 @@ from pytunnel.sst.tlsfiles import NameRule
 from pytunnel.tls.credentials import Credentials
 from pytunnel.tls.identity import ExpectedPeer, common_names, presented_names
 from pytunnel.transport.names import Confirmed
-from pytunnel.tunnel.tunnel import expected_at, other_names
+from pytunnel.tunnel.securing import expected_at, other_names
 
 
 async def expected_joiner(host: str, settings: SstSettings, credentials: Credentials) -> ExpectedPeer:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import trio
 
 from pytunnel.sst.manifest import Amount
-from pytunnel.tunnel.tunnel import Connection
+from pytunnel.tunnel.connection import Connection
 
 log = logging.getLogger(__name__)
 

@@ -27,7 +27,8 @@ from pytunnel.transport.endpoint import UnixEndpoint
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.places import Listener
-from pytunnel.tunnel.tunnel import Connection, Tunnel
+from pytunnel.tunnel.connection import Connection
+from pytunnel.tunnel.tunnel import Tunnel
 
 log = logging.getLogger(__name__)
 

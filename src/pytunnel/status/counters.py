@@ -23,8 +23,9 @@ from pytunnel.status.snapshot import (
 from pytunnel.tls.credentials import Credentials, describe_subject
 from pytunnel.tls.errors import HandshakeError, PeerRejected, TlsError, TruncatedStream
 from pytunnel.transport.errors import TransportError
+from pytunnel.tunnel.connection import Connection
 from pytunnel.tunnel.relay import ConnectionFailed, IdleTooLong
-from pytunnel.tunnel.tunnel import Connection, Tunnel
+from pytunnel.tunnel.tunnel import Tunnel
 
 _INTERVAL = 1.0  # seconds between two marks
 _MARKS = 5  # a rate is that of so many intervals

@@ -20,8 +20,10 @@ from pytunnel.errors import PytunnelError
 from pytunnel.tls.identity import ascii_host, matches_host, parse_address
 from pytunnel.transport.endpoint import EndpointError, TcpEndpoint, parse_endpoint
 from pytunnel.transport.places import Stream
+from pytunnel.tunnel.connection import Connection
 from pytunnel.tunnel.relay import ConnectionFailed
-from pytunnel.tunnel.tunnel import Connection, Gateway, TlsClient
+from pytunnel.tunnel.securing import TlsClient
+from pytunnel.tunnel.tunnel import Gateway
 
 log = logging.getLogger(__name__)
 

@@ -10,25 +10,22 @@ import abc
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import trio
 from OpenSSL import SSL
 
 from pytunnel.errors import PytunnelError
-from pytunnel.tls.context import Side
 from pytunnel.tls.errors import HandshakeError, PeerRejected
-from pytunnel.tls.identity import ExpectedPeer, ascii_host, parse_address
-from pytunnel.tls.settings import TlsSettings
-from pytunnel.tls.stream import Session, TlsStream
+from pytunnel.tls.stream import TlsStream
 from pytunnel.transport import places
-from pytunnel.transport.endpoint import Endpoint, TcpEndpoint
-from pytunnel.transport.names import Confirmed, confirmed_names
 from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.places import Listener, Stream
 from pytunnel.tunnel.accepting import accept_from
+from pytunnel.tunnel.connection import Connection, Observer
 from pytunnel.tunnel.ration import LineRation
 from pytunnel.tunnel.relay import ConnectionFailed, Traffic, relay
+from pytunnel.tunnel.securing import TlsClient, TlsServer
 
 log = logging.getLogger(__name__)
 
@@ -47,28 +44,6 @@ class Limits:
     drain: float = 30.0
 
 
-@dataclass(slots=True, eq=False)
-class Connection:
-    """One connection, while it lives and afterwards: for logs and for whoever follows progress.
-
-    `error` is what `failure` tells in words. `refused`: the peer presented a certificate that we don't trust.
-    `hushed`: it failed before it was secured, as too many others did; observers leave it out of the log, and the
-    tunnel writes how many there were.
-    """
-
-    source: str
-    target: str
-    traffic: Traffic
-    session: Session | None = None
-    failure: str | None = None
-    error: Exception | None = field(default=None, repr=False)
-    ended: bool = False
-    refused: bool = False
-    hushed: bool = False
-    began: float = field(default_factory=trio.current_time)
-
-
-Observer = Callable[[Connection], None]
 Dial = Callable[[], Awaitable[Stream]]
 
 
@@ -85,95 +60,6 @@ class Gateway(abc.ABC):
     @abc.abstractmethod
     def renew(self, context: SSL.Context) -> None:
         """Secure what is dialled from now on with this context."""
-
-
-@dataclass(frozen=True, slots=True)
-class TlsServer:
-    """Secures accepted connections."""
-
-    context: SSL.Context
-    expected: ExpectedPeer
-    handshake_limit: float
-
-    async def secure(self, transport: Stream, place: str) -> tuple[TlsStream, Session]:
-        """The server's side of a handshake; closes `transport` on failure. Raises TlsError."""
-        stream = TlsStream(transport, self.context, Side.SERVER, place=place, expected=self.expected)
-        return stream, await _handshake(stream, place, self.handshake_limit)
-
-
-@dataclass(frozen=True, slots=True)
-class TlsClient:
-    """Secures dialled connections. `server_name` is for SNI, empty for none."""
-
-    context: SSL.Context
-    expected: ExpectedPeer
-    server_name: str
-    handshake_limit: float
-
-    async def secure(self, transport: Stream, place: str) -> tuple[TlsStream, Session]:
-        """The client's side of a handshake; closes `transport` on failure. Raises TlsError."""
-        stream = TlsStream(
-            transport,
-            self.context,
-            Side.CLIENT,
-            place=place,
-            expected=self.expected,
-            server_name=self.server_name,
-        )
-        return stream, await _handshake(stream, place, self.handshake_limit)
-
-
-def make_client(
-    target: Endpoint, settings: TlsSettings, context: SSL.Context, expected: ExpectedPeer, handshake_limit: float
-) -> TlsClient:
-    """The TLS client for `target`, which has to be `expected`; SNI announces the target's host or the settings' name.
-
-    Raises ConnectionFailed for a name that SNI can't hold.
-    """
-    host = target.host if isinstance(target, TcpEndpoint) else ""
-    announced = _announced(host if settings.server_name is None else settings.server_name)
-    return TlsClient(context, expected, announced, handshake_limit)
-
-
-def _announced(server_name: str) -> str:
-    """The name for SNI as DNS has it; nothing for an address (RFC 6066, 3)."""
-    if not server_name or parse_address(server_name) is not None:
-        return ""
-    name = ascii_host(server_name)
-    if name is None:
-        raise ConnectionFailed(f"{server_name!r} is no host name, so no server can be asked for it")
-    return name
-
-
-async def expected_at(host: str, peer_names: Sequence[str] = ()) -> ExpectedPeer:
-    """Whom to expect at `host`: the given names instead of it, or itself and the names that DNS confirms."""
-    if peer_names:
-        return ExpectedPeer(tuple(peer_names))
-    return ExpectedPeer(tuple(dict.fromkeys((host, *(await other_names(host)).names))))
-
-
-async def other_names(host: str) -> Confirmed:
-    """The names that DNS confirms for `host`: an address has those that lead back to it, a short name (without a dot)
-    those of its addresses. A full name has no other, and DNS is not asked.
-    """
-    address = parse_address(host)
-    if address is None and "." in host:
-        return Confirmed(())
-    return await confirmed_names(host, None if address is None else str(address))
-
-
-async def _handshake(stream: TlsStream, place: str, limit: float) -> Session:
-    began = trio.current_time()
-    try:
-        with trio.fail_after(limit):
-            session = await stream.handshake()
-        return replace(session, seconds=trio.current_time() - began)
-    except trio.TooSlowError as error:
-        await trio.aclose_forcefully(stream.transport)
-        raise HandshakeError(f"{place} did not finish the TLS handshake within {limit:g} s") from error
-    except BaseException:
-        await trio.aclose_forcefully(stream.transport)
-        raise
 
 
 class Tunnel:
@@ -396,38 +282,3 @@ async def _break_off(stream: Stream) -> None:
         await trio.aclose_forcefully(stream)
     else:
         await places.abort(stream)
-
-
-def log_end(connection: Connection, *, failure_level: int = logging.WARNING) -> None:
-    """An observer that writes one line for a connection that has ended: who, how much, how long, how.
-
-    `failure_level` is that of a failure; it is ERROR where there is no other connection.
-    """
-    if not connection.ended or connection.hushed:
-        return
-    seconds = trio.current_time() - connection.began
-    traffic, session = connection.traffic, connection.session
-    fields: dict[str, object] = {
-        "source": connection.source,
-        "target": connection.target,
-        "bytes_out": traffic.outward,
-        "bytes_in": traffic.inward,
-        "seconds": round(seconds, 3),
-    }
-    if session is not None:
-        fields |= {"tls": session.version, "cipher": session.cipher, "peer": session.peer_name}
-    if connection.failure is not None:
-        fields["error"] = connection.failure
-        words = (connection.source, connection.target, connection.failure)
-        log.log(failure_level, "%s -> %s: %s", *words, extra={"fields": fields})
-        return
-    log.info(
-        "%s -> %s ended: %d bytes out, %d in, %.1f s, %s",
-        connection.source,
-        connection.target,
-        traffic.outward,
-        traffic.inward,
-        seconds,
-        f"{session.version} {session.cipher} with {session.peer_name}" if session else "not secured",
-        extra={"fields": fields},
-    )

@@ -33,8 +33,24 @@ def test_a_connection_that_falls_silent_is_given_up_for_another(joiner: PlayedSe
     donor.program = joiner.program = IMPATIENT
     with transfer(joiner, donor, f"stall@{15 * MEGABYTE}") as (sending, receiving):
         assert_arrived(joiner, donor, sending, receiving)
-    (warning,) = retries(sending)
-    assert "no byte either way" in warning
+    assert "no byte from the side that was dialled for 4 s" in retries(sending)[0]
+
+
+@pytest.mark.parametrize("end", [SIZE - MEGABYTE, SIZE])
+def test_nor_does_it_help_that_what_rsync_says_of_itself_can_be_sent(
+    joiner: PlayedServer, donor: PlayedServer, end: int
+) -> None:
+    donor.program = joiner.program = IMPATIENT
+    with transfer(joiner, donor, f"stall@{end}") as (sending, receiving):
+        assert_arrived(joiner, donor, sending, receiving)
+    assert retries(sending)
+
+
+def test_a_file_that_takes_longer_than_the_limits_is_no_silence(joiner: PlayedServer, donor: PlayedServer) -> None:
+    donor.program = joiner.program = IMPATIENT
+    with transfer(joiner, donor, f"slow={2 * MEGABYTE}") as (sending, receiving):
+        assert_arrived(joiner, donor, sending, receiving)
+    assert warnings(sending) == warnings(receiving) == []
 
 
 @pytest.mark.parametrize("at", [100, 2_000, 2_400])

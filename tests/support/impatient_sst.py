@@ -13,7 +13,7 @@ from pytunnel.sst import patience, rsync, shim  # noqa: E402 - the path to it is
 from pytunnel.transport import names, tcp  # noqa: E402
 
 rsync.IDLE_LIMIT = 2
-patience.IDLE_LIMIT = 4.0
+patience.MUTE_LIMIT = 4.0
 patience.SETTLE_LIMIT = 2.0
 patience.ABSENCE_LIMIT = 6.0
 

@@ -74,5 +74,5 @@ def test_an_rsync_that_failed_by_itself_will_again(code: int) -> None:
 
 
 def test_each_limit_leaves_room_for_the_ones_that_it_must_outlast() -> None:
-    assert rsync.IDLE_LIMIT < patience.IDLE_LIMIT
+    assert rsync.IDLE_LIMIT < patience.MUTE_LIMIT
     assert patience.NETWORK_LIMIT < patience.ABSENCE_LIMIT

@@ -31,8 +31,8 @@ class Line:
     there: Duplex
     traffic: Traffic
 
-    async def run(self, idle_limit: float | None = None) -> None:
-        await relay(self.near, self.far, self.traffic, idle_limit=idle_limit)
+    async def run(self, idle_limit: float | None = None, mute_limit: float | None = None) -> None:
+        await relay(self.near, self.far, self.traffic, idle_limit=idle_limit, mute_limit=mute_limit)
 
 
 def memory_line() -> Line:
@@ -54,9 +54,9 @@ async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
     return bytes(received)
 
 
-async def failure_of(line: Line, idle_limit: float | None = None) -> str:
+async def failure_of(line: Line, idle_limit: float | None = None, mute_limit: float | None = None) -> str:
     with pytest.raises(ConnectionFailed) as caught:
-        await line.run(idle_limit)
+        await line.run(idle_limit, mute_limit)
     return str(caught.value)
 
 
@@ -311,6 +311,41 @@ async def test_the_limit_holds_after_one_way_has_ended() -> None:
     line = memory_line()
     await line.here.send_eof()
     assert await failure_of(line, idle_limit=60) == "no byte either way for 60 s"
+
+
+@pytest.mark.parametrize(("outward", "mute"), [(True, "was dialled"), (False, "dialled")])
+@in_trio_without_waiting
+async def test_who_speaks_to_one_that_is_mute_has_no_connection_either(outward: bool, mute: str) -> None:
+    line = memory_line()
+
+    async def speak() -> None:
+        while True:
+            await trio.sleep(20)
+            await (line.here if outward else line.there).send_all(b".")
+
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(speak)
+        assert await failure_of(line, mute_limit=90) == f"no byte from the side that {mute} for 90 s"
+        nursery.cancel_scope.cancel()
+    assert trio.current_time() - began == pytest.approx(90)
+
+
+@in_trio_without_waiting
+async def test_who_has_said_end_of_file_is_not_mute() -> None:
+    line = memory_line()
+
+    async def speak() -> None:
+        for _ in range(10):
+            await trio.sleep(20)
+            await line.there.send_all(b".")
+        await line.there.send_eof()
+
+    await line.here.send_eof()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(speak)
+        await line.run(mute_limit=90)
+    assert line.traffic.inward == 10
 
 
 @in_trio_without_waiting

@@ -172,7 +172,7 @@ async def _make_courier(setup: Setup, showing: Showing) -> Courier:
     joiner = TcpEndpoint(address.host, address.port)
     target = setup.settings.route.to(address)
     places.check_dialling(target, setup.settings.sockets)
-    limits = Limits(idle=patience.IDLE_LIMIT)
+    limits = Limits(mute=patience.MUTE_LIMIT)
     expected = await expected_joiner(address.host, setup.settings, setup.credentials)
     client = make_client(joiner, setup.settings.tls, setup.context, expected, limits.handshake)
     log.info("sending to %s, where %s is expected", target, expected if setup.settings.tls.verify else "anyone")

@@ -144,7 +144,7 @@ async def _receive(reception: _Reception) -> State:
     reception.tunnel = Tunnel(
         lambda: _start_rsync(config, writing),
         "rsync",
-        Limits(idle=patience.IDLE_LIMIT, drain=_DRAIN_LIMIT),
+        Limits(mute=patience.MUTE_LIMIT, drain=_DRAIN_LIMIT),
         server=TlsServer(setup.context, expected_donor(setup.settings, setup.credentials), Limits().handshake),
         sockets=setup.settings.sockets,
         observe=reception.observe,

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pytunnel.tls.errors import Incompatible, PeerRejected
 from pytunnel.transport.errors import TransportError
 
-IDLE_LIMIT = 90.0
-"""Seconds without a byte either way, then a connection counts as cut; longer than rsync's own limit."""
+MUTE_LIMIT = 90.0
+"""Seconds without a byte from one side, then a connection counts as cut: three times what rsync may be silent for."""
 
 NETWORK_LIMIT = 120.0
 """Seconds for which the tries of one stream may fail one after another without progress."""

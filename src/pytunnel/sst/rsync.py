@@ -28,8 +28,8 @@ _REFUSED = (
     *("copy-devices", "backup-dir", "super", "fake-super", "temp-dir", "partial-dir", "log-file"),
 )
 IDLE_LIMIT = 60
-"""Seconds without a byte, then rsync gives up, on both sides: the daemon tells its client. While it has nothing to send
-it says so every half of this time, so a long pause means that the other side has gone."""
+"""Seconds without a byte, then rsync gives up, on both sides. What counts is that it says every half of this time that
+it is there: by itself it does not notice a connection that takes these few bytes and carries them nowhere."""
 
 _SAID = {
     2: "the two rsync versions can't talk to each other; install the same one on both nodes",
@@ -147,7 +147,7 @@ def daemon_command(config: Path) -> list[str]:
 def client_command(control: int, *arguments: str) -> list[str]:
     """The donor's rsync; it hands its connection over through descriptor `control`."""
     shell = f"{shlex.quote(sys.executable)} -I -S {shlex.quote(str(_HANDOVER))} {control}"
-    return ["rsync", f"--rsh={shell}", *arguments]
+    return ["rsync", f"--rsh={shell}", f"--timeout={IDLE_LIMIT}", *arguments]
 
 
 def client_environment(environment: Mapping[str, str], secret: Secret | None) -> dict[str, str]:

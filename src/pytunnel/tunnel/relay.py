@@ -7,6 +7,7 @@ a slow reader makes its writer wait and no buffer grows.
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -21,14 +22,15 @@ _LAST_WORDS = 1.0  # seconds that a side has to say why it takes no more
 
 @dataclass(slots=True)
 class Traffic:
-    """What a connection has carried so far, in bytes, and when it last did (trio's clock, seconds).
+    """What a connection has carried so far, in bytes, and when it last did either way (trio's clock, seconds).
 
     `outward` is from the accepting side to the dialled one, `inward` the way back.
     """
 
     outward: int = 0
     inward: int = 0
-    last: float = field(default_factory=trio.current_time)
+    last_outward: float = field(default_factory=trio.current_time)
+    last_inward: float = field(default_factory=trio.current_time)
 
 
 class ConnectionFailed(PytunnelError):
@@ -51,12 +53,18 @@ class _Failure:
 
 
 async def relay(
-    near: trio.abc.Stream, far: trio.abc.Stream, traffic: Traffic, *, idle_limit: float | None = None
+    near: trio.abc.Stream,
+    far: trio.abc.Stream,
+    traffic: Traffic,
+    *,
+    idle_limit: float | None = None,
+    mute_limit: float | None = None,
 ) -> None:
     """Carry bytes both ways until both ends said end of file.
 
     `near` is the side that was accepted, `far` the one that was dialled; neither is closed. `idle_limit` is in
-    seconds without a byte either way. Raises ConnectionFailed.
+    seconds without a byte either way, `mute_limit` in seconds without a byte one of the ways, for two that both speak
+    all the time: what one of them sends says nothing of whether it arrives. Raises ConnectionFailed.
     """
     failure = _Failure()
     async with trio.open_nursery() as nursery:
@@ -82,13 +90,19 @@ async def relay(
             if opposite_ended.is_set():
                 watchdog.cancel()
 
+        async def too_long() -> str:
+            while True:
+                open_ways = not outward_ended.is_set(), not inward_ended.is_set()
+                deadline, words = _next_limit(traffic, idle_limit, mute_limit, *open_ways)
+                if deadline <= trio.current_time():
+                    return words
+                await trio.sleep_until(deadline)
+
         nursery.start_soon(direction, True)
         nursery.start_soon(direction, False)
-        if idle_limit is not None:
-            with watchdog:
-                await _until_idle(traffic, idle_limit)
-                failure.error = IdleTooLong(f"no byte either way for {idle_limit:g} s")
-                nursery.cancel_scope.cancel()
+        with watchdog:
+            failure.error = IdleTooLong(await too_long())
+            nursery.cancel_scope.cancel()
     if failure.error is not None:
         raise failure.error
 
@@ -99,9 +113,10 @@ async def _copy(source: trio.abc.Stream, sink: trio.abc.Stream, traffic: Traffic
         await _write(sink, data)
         if outward:
             traffic.outward += len(data)
+            traffic.last_outward = trio.current_time()
         else:
             traffic.inward += len(data)
-        traffic.last = trio.current_time()
+            traffic.last_inward = trio.current_time()
         data = b""  # while we wait for more, nothing is kept
     await _write(sink, b"")
 
@@ -125,11 +140,22 @@ async def _write(sink: trio.abc.Stream, data: bytes | bytearray | memoryview) ->
         raise _SinkBroke(str(error)) from error.__cause__
 
 
-async def _until_idle(traffic: Traffic, limit: float) -> None:
-    deadline = traffic.last + limit
-    while deadline > trio.current_time():
-        await trio.sleep_until(deadline)
-        deadline = traffic.last + limit
+def _next_limit(
+    traffic: Traffic, idle_limit: float | None, mute_limit: float | None, outward_open: bool, inward_open: bool
+) -> tuple[float, str]:
+    """When the first limit will be over unless a byte comes, and what will be said of it then."""
+    limits = [(math.inf, "")]
+    if idle_limit is not None:
+        last = max(traffic.last_outward, traffic.last_inward)
+        limits.append((last + idle_limit, f"no byte either way for {idle_limit:g} s"))
+    if mute_limit is not None and outward_open:
+        words = f"no byte from the side that dialled for {mute_limit:g} s"
+        limits.append((traffic.last_outward + mute_limit, words))
+    if mute_limit is not None and inward_open:
+        limits.append(
+            (traffic.last_inward + mute_limit, f"no byte from the side that was dialled for {mute_limit:g} s")
+        )
+    return min(limits)
 
 
 def _failed(error: Exception) -> ConnectionFailed:

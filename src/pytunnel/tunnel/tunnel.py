@@ -35,12 +35,14 @@ class Limits:
     """What one tunnel allows. Times are in seconds; None means without a limit.
 
     `connections` counts those open at once, handshakes included; where TLS is accepted, one more drops the oldest that
-    has not finished its handshake. `drain` is how long the open ones may go on after the tunnel was told to end.
+    has not finished its handshake. `idle` is without a byte either way, `mute` without one from one of two that both
+    speak all the time, as rsync does. `drain` is how long the open ones may go on after the tunnel was told to end.
     """
 
     connections: int = 1000
     handshake: float = 20.0
     idle: float | None = None
+    mute: float | None = None
     drain: float = 30.0
 
 
@@ -219,7 +221,7 @@ class Tunnel:
             far = await self._reach(accepted, connection)
             self._observe(connection)
             async with places.kept_alive(_carrier(near), _carrier(far)):
-                await relay(near, far, connection.traffic, idle_limit=self._limits.idle)
+                await relay(near, far, connection.traffic, idle_limit=self._limits.idle, mute_limit=self._limits.mute)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await _break_off(near)

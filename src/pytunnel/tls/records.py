@@ -111,6 +111,11 @@ def encrypt(connection: SSL.Connection, plaintext: bytes | bytearray | memoryvie
     return size
 
 
+def has_answer(connection: SSL.Connection) -> bool:
+    """Whether OpenSSL wants to say something."""
+    return bool(lib.BIO_get_mem_data(connection._from_ssl, ffi.NULL))
+
+
 def collect(connection: SSL.Connection, buffer: Buffer) -> int:
     """Up to ROOM bytes of what OpenSSL wants to say, into `buffer`; how many there are."""
     size: int = lib.BIO_read(connection._from_ssl, buffer, ROOM)

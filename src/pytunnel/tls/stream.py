@@ -211,6 +211,8 @@ class TlsStream(trio.abc.HalfCloseableStream):
 
     async def _feed(self) -> None:
         self._take_back()
+        if records.has_answer(self._tls):
+            await self._send_answer()
         self._ciphertext = await self.transport.receive_some(records.ROOM)
         if not self._ciphertext:
             self._broken = True
@@ -218,6 +220,22 @@ class TlsStream(trio.abc.HalfCloseableStream):
                 f"{self._place} ended the connection without TLS's close_notify, so bytes may be missing"
             )
         records.feed(self._tls, self._ciphertext)
+
+    async def _send_answer(self) -> None:
+        """Send what OpenSSL answers to the peer's own messages (to a KeyUpdate; that it refuses to renegotiate).
+
+        Who is sending already takes it along: a reader that waited for a writer could wait for ever.
+        """
+        try:
+            self._send_lock.acquire_nowait()
+        except trio.WouldBlock:
+            return
+        try:
+            await self._send_pending()
+        except trio.BrokenResourceError:
+            self._broken = True  # what the peer has said before it went is still to be read
+        finally:
+            self._send_lock.release()
 
     async def _feed_handshake(self) -> None:
         try:

@@ -125,14 +125,6 @@ def test_the_donors_program_is_killed(pair: Pair, named_hosts: tuple[Host, ...])
     assert_next_one_succeeds(pair)
 
 
-def test_the_joiners_server_is_stopped(pair: Pair, named_hosts: tuple[Host, ...]) -> None:
-    _, joiner = pair
-    with midway(pair, named_hosts):
-        joiner.stop()
-        assert leftovers(joiner) == []
-    assert_next_one_succeeds(pair)
-
-
 def test_a_file_that_the_donor_can_not_read_is_named_on_both_nodes(pair: Pair) -> None:
     donor, joiner = pair
     file = donor.datadir / "shop" / "backup.sql"

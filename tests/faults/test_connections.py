@@ -48,12 +48,12 @@ def test_nor_does_it_help_that_what_rsync_says_of_itself_can_be_sent(
 
 def test_a_file_that_takes_longer_than_the_limits_is_no_silence(joiner: PlayedServer, donor: PlayedServer) -> None:
     donor.program = joiner.program = IMPATIENT
-    with transfer(joiner, donor, f"slow={2 * MEGABYTE}") as (sending, receiving):
+    with transfer(joiner, donor, f"slow={3 * MEGABYTE}") as (sending, receiving):
         assert_arrived(joiner, donor, sending, receiving)
     assert warnings(sending) == warnings(receiving) == []
 
 
-@pytest.mark.parametrize("at", [100, 2_000, 2_400])
+@pytest.mark.parametrize("at", [100, 2_000])
 def test_every_second_connection_is_cut(joiner: PlayedServer, donor: PlayedServer, at: int) -> None:
     donor.program = IMPATIENT
     with transfer(joiner, donor, f"every@{at}") as (sending, receiving):
@@ -62,7 +62,7 @@ def test_every_second_connection_is_cut(joiner: PlayedServer, donor: PlayedServe
 
 
 def test_a_slow_network_with_long_ways_is_no_fault(joiner: PlayedServer, donor: PlayedServer) -> None:
-    with transfer(joiner, donor, "delay=0.005", f"slow={30 * MEGABYTE}") as (sending, receiving):
+    with transfer(joiner, donor, "delay=0.002", f"slow={40 * MEGABYTE}") as (sending, receiving):
         assert_arrived(joiner, donor, sending, receiving)
     assert warnings(sending) == warnings(receiving) == []
 

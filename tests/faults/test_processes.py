@@ -37,7 +37,7 @@ def test_the_donors_program_is_killed(joiner: PlayedServer, donor: PlayedServer)
     joiner.program = IMPATIENT
     with transfer_midway(joiner, donor) as (sending, receiving):
         sending.process.kill()
-        assert_failed(receiving, "the donor has had no connection for 6 s")
+        assert_failed(receiving, "the donor has had no connection for 3 s")
     assert_nothing_left(joiner)
     assert_withheld(joiner)
     assert_no_process_left(donor)

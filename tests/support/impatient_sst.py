@@ -15,7 +15,7 @@ from pytunnel.transport import names, tcp  # noqa: E402
 rsync.IDLE_LIMIT = 2
 patience.MUTE_LIMIT = 4.0
 patience.SETTLE_LIMIT = 2.0
-patience.ABSENCE_LIMIT = 6.0
+patience.ABSENCE_LIMIT = 3.0
 
 tcp._RESOLVE_LIMIT = 3.0
 names._LIMIT = 2.0

@@ -146,7 +146,8 @@ class Courier:
         words = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
         said = [line for line in words if line and not line.startswith("rsync error:")]
         blames_files = rsync.blames_files(done.returncode, said)
-        if connection.failure is not None and not (connection.session and blames_files):
+        killed = done.returncode < 0  # which the connection has to suffer from too
+        if connection.failure is not None and not killed and not (connection.session and blames_files):
             return RunFailed(connection.failure, trouble_of(connection.error), ExitCode.BROKEN_OFF)
         failure = rsync.failure(done.returncode, (said or words or [""])[0])
         passing = rsync.may_pass(done.returncode) and not blames_files

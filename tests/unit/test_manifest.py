@@ -6,6 +6,7 @@ import itertools
 import os
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from pytunnel.sst.manifest import (
     plan_streams,
     runs,
     total,
+    worthwhile,
 )
 
 file_names = st.binary(min_size=1, max_size=20).map(lambda name: name.replace(b"\0", b"x"))
@@ -139,3 +141,9 @@ def test_the_file_list_can_be_read_back_whatever_the_names_hold(files: list[Entr
         entry.path.startswith(b"./") for entry in files
     )
     assert not any(word.startswith((b"#", b";", b"-")) for word in words)
+
+
+@pytest.mark.parametrize(("megabytes", "streams"), [(0, 1), (1, 1), (100, 4), (10_000, 4)])
+def test_little_data_is_not_worth_many_connections(megabytes: int, streams: int) -> None:
+    entries = [Entry(1_000_000, b"shop/t%d.ibd" % number) for number in range(megabytes)]
+    assert worthwhile(entries, 4) == streams

@@ -316,8 +316,9 @@ async def _send_schemas(donation: _Donation, entries: list[Entry]) -> None:
         for run in manifest.runs(stream):
             await donation.courier.send(arguments, manifest.file_list(run))
 
+    count = manifest.worthwhile(entries, donation.setup.settings.streams)
     async with trio.open_nursery() as nursery:
-        for stream in manifest.plan_streams(entries, donation.setup.settings.streams):
+        for stream in manifest.plan_streams(entries, count):
             nursery.start_soon(send_stream, stream)
 
 

@@ -25,6 +25,9 @@ PRIVILEGES = b"mysql"
 """The schema without which no server starts: deleted first and sent last, so that none starts on half a database."""
 
 
+_WORTH = 8 * 1024 * 1024  # bytes: about what a node carries while two rsyncs start and shake hands
+
+
 @dataclass(frozen=True, slots=True)
 class FileSet:
     """Files of the top level of one directory. `suffix` is that of the rsync module they go to."""
@@ -125,6 +128,11 @@ def keep_back(entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
     for entry in entries:
         (last if entry.path.split(b"/", 1)[0] == PRIVILEGES else first).append(entry)
     return first, last
+
+
+def worthwhile(entries: Iterable[Entry], most: int) -> int:
+    """How many streams, `most` at the most, have more to carry than their connection costs."""
+    return min(most, 1 + total(entries).bytes // _WORTH)
 
 
 def plan_streams(entries: Sequence[Entry], count: int) -> list[list[Entry]]:

@@ -15,6 +15,7 @@ from matplotlib import pyplot
 
 _COLOURS = {
     "pytunnel": "#1f6f8b",
+    "pytunnel --workers auto": "#63b0c9",
     "socat": "#c8553d",
     "socat nodelay": "#c8553d",
     "stunnel": "#e0a458",
@@ -30,6 +31,7 @@ def draw_bars(path: Path, results: Results, experiments: Sequence[str], metric: 
     names = list(dict.fromkeys(name for experiment in experiments for name in results.peers(experiment)))
     figure, axes = pyplot.subplots(figsize=(3.2 + 0.45 * len(experiments) * len(names), 3.6), layout="constrained")
     width = _GROUP_WIDTH / len(names)
+    labelled: set[str] = set()
     for number, name in enumerate(names):
         for group, experiment in enumerate(experiments):
             median = results.median(experiment, name, metric)
@@ -43,8 +45,9 @@ def draw_bars(path: Path, results: Results, experiments: Sequence[str], metric: 
                 yerr=[[median - min(values)], [max(values) - median]],
                 capsize=2,
                 color=_COLOURS[name],
-                label=name if group == 0 else None,
+                label=None if name in labelled else name,
             )
+            labelled.add(name)
             axes.bar_label(bar, fmt="{:.3g}", fontsize=7, padding=2)
     axes.set_xticks(range(len(experiments)), [experiment.replace(": ", ":\n") for experiment in experiments])
     axes.tick_params(axis="x", labelsize=8)

@@ -134,14 +134,16 @@ class TlsStream(trio.abc.HalfCloseableStream):
             await trio.lowlevel.checkpoint()
             return
         await self._begin_sending()
+        buffer = records.take_buffer()
         try:
-            with records.borrowed_buffer() as buffer:
-                for start in range(0, len(data), records.TURN):
-                    size = records.encrypt(self._tls, memoryview(data)[start : start + records.TURN], buffer)
-                    await self.transport.send_all(records.view(buffer, size))
+            for start in range(0, len(data), records.TURN):
+                piece = data if len(data) <= records.TURN else memoryview(data)[start : start + records.TURN]
+                size = records.encrypt(self._tls, piece, buffer)
+                await self.transport.send_all(records.view(buffer, size))
         except SSL.Error as error:
             raise self._stream_error(error) from error
         finally:
+            records.give_back(buffer)
             self._send_lock.release()
 
     async def send_eof(self) -> None:

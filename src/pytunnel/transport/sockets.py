@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Awaitable
 
 import trio
 
@@ -70,12 +71,9 @@ class SocketStream(trio.abc.HalfCloseableStream):
             raise trio.ClosedResourceError("the socket was closed before")
         return descriptor
 
-    async def _give_way(self) -> None:
+    def _give_way(self) -> Awaitable[None]:
         self._turns += 1
-        if self._turns % _TURNS:
-            await trio.lowlevel.checkpoint_if_cancelled()
-        else:
-            await trio.lowlevel.checkpoint()
+        return trio.lowlevel.checkpoint_if_cancelled() if self._turns % _TURNS else trio.lowlevel.checkpoint()
 
 
 class SocketListener(trio.abc.Listener[SocketStream]):

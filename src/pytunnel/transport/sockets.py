@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Awaitable
 
 import trio
 
@@ -71,9 +70,12 @@ class SocketStream(trio.abc.HalfCloseableStream):
             raise trio.ClosedResourceError("the socket was closed before")
         return descriptor
 
-    def _give_way(self) -> Awaitable[None]:
+    async def _give_way(self) -> None:
         self._turns += 1
-        return trio.lowlevel.checkpoint_if_cancelled() if self._turns % _TURNS else trio.lowlevel.checkpoint()
+        if self._turns % _TURNS:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            await trio.lowlevel.checkpoint()
 
 
 class SocketListener(trio.abc.Listener[SocketStream]):

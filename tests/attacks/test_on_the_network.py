@@ -18,7 +18,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
-from trio.testing import memory_stream_pair
+from OpenSSL._util import lib
+from trio.testing import lockstep_stream_pair, memory_stream_pair
 
 from lab.certificates import Identity, authority, bundle_pem, elliptic_key, expired, issued, revoking, self_signed
 from pytunnel.tls.context import Side, make_context
@@ -303,6 +304,33 @@ async def finishes(client: SSL.Connection, transport: trio.abc.Stream, *, answer
     if not done and answered:
         client.bio_write(await transport.receive_some())
     return done
+
+
+@in_trio_without_waiting
+async def test_who_demands_answers_and_takes_none_is_cut_off() -> None:
+    """Its own way of one word each time makes us say one: what can't be sent would fill the memory."""
+    ours, theirs = lockstep_stream_pair()
+    context = context_of(CLIENT, [CA], maximum="1.2")
+    client = TlsStream(ours, context, Side.CLIENT, place="the peer", expected=ExpectedPeer())
+    attacker = SSL.Connection(careless(SERVER))
+    attacker.set_accept_state()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.handshake)
+        while not await finishes(attacker, theirs):
+            pass
+
+    async def demand() -> None:
+        while True:
+            assert lib.SSL_renegotiate(attacker._ssl) == 1
+            attacker.do_handshake()
+            await theirs.send_all(attacker.bio_read(65536))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.send_all, b"what the attacker does not take")
+        nursery.start_soon(demand)
+        with pytest.raises(TlsError, match="it demands answers, and does not take them"):
+            await client.receive_some()
+        nursery.cancel_scope.cancel()
 
 
 # Bytes that somebody in the middle changes.

@@ -16,6 +16,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from OpenSSL import SSL, crypto
+from OpenSSL._util import ffi, lib
 from trio.testing import lockstep_stream_pair, memory_stream_pair
 
 from lab.certificates import Identity, authority, elliptic_key, expired, issued, self_signed
@@ -358,6 +359,18 @@ async def test_two_streams_never_show_the_same_buffer() -> None:
     await two.send_all(b"two")
     second = await two_end.receive_view()
     assert (bytes(first), bytes(second)) == (b"one", b"two")
+
+
+@in_trio_without_waiting
+async def test_what_follows_the_end_is_given_to_nobody() -> None:
+    ours, theirs = memory_stream_pair()
+    near, far = stream_pair(SERVER, CLIENT, transports=(ours, theirs))
+    await shake_hands(near, far)
+    await far.send_all(b"all")
+    await far.send_eof()
+    await theirs.send_all(b"and more" * 100)
+    assert await read_all(near) == b"all"
+    assert not lib.BIO_get_mem_data(near._tls._into_ssl, ffi.NULL)
 
 
 # What isn't TLS.

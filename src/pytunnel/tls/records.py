@@ -21,6 +21,9 @@ TURN = 384 * 1024
 ROOM = TURN + 8192
 """Bytes of ciphertext that a turn's plaintext makes: each record carries less than 100 bytes besides."""
 
+MOST_UNSAID = 4096
+"""Bytes of answers to a peer's own messages, a few dozen each, that may wait until they can be sent."""
+
 _PIECE = 32 * 1024  # what OpenSSL is given to encrypt at once: its memory BIO never shrinks, and most connections idle
 _KEPT = 16  # buffers that wait for their next use
 
@@ -111,9 +114,10 @@ def encrypt(connection: SSL.Connection, plaintext: bytes | bytearray | memoryvie
     return size
 
 
-def has_answer(connection: SSL.Connection) -> bool:
-    """Whether OpenSSL wants to say something."""
-    return bool(lib.BIO_get_mem_data(connection._from_ssl, ffi.NULL))
+def unsaid(connection: SSL.Connection) -> int:
+    """How many bytes OpenSSL wants to say."""
+    size: int = lib.BIO_get_mem_data(connection._from_ssl, ffi.NULL)
+    return size
 
 
 def collect(connection: SSL.Connection, buffer: Buffer) -> int:

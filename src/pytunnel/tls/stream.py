@@ -191,6 +191,8 @@ class TlsStream(trio.abc.HalfCloseableStream):
         """
         buffer = records.take_buffer()
         size, ended = records.decrypt(self._tls, buffer, limit)
+        if ended is not None:
+            records.feed(self._tls, b"")  # what follows the end is for nobody
         if size < limit:
             self._ciphertext = b""
         if isinstance(ended, SSL.ZeroReturnError):
@@ -213,8 +215,8 @@ class TlsStream(trio.abc.HalfCloseableStream):
 
     async def _feed(self) -> None:
         self._take_back()
-        if records.has_answer(self._tls):
-            await self._send_answer()
+        if unsaid := records.unsaid(self._tls):
+            await self._send_answer(unsaid)
         self._ciphertext = await self.transport.receive_some(records.ROOM)
         if not self._ciphertext:
             self._broken = True
@@ -223,14 +225,18 @@ class TlsStream(trio.abc.HalfCloseableStream):
             )
         records.feed(self._tls, self._ciphertext)
 
-    async def _send_answer(self) -> None:
+    async def _send_answer(self, size: int) -> None:
         """Send what OpenSSL answers to the peer's own messages (to a KeyUpdate; that it refuses to renegotiate).
 
-        Who is sending already takes it along: a reader that waited for a writer could wait for ever.
+        Who is sending already takes it along: a reader that waited for a writer could wait for ever. Raises TlsError
+        where a peer that takes nothing demands ever more.
         """
         try:
             self._send_lock.acquire_nowait()
         except trio.WouldBlock:
+            if size > records.MOST_UNSAID:
+                self._broken = True
+                raise TlsError(_failed(self._place, "it demands answers, and does not take them")) from None
             return
         try:
             await self._send_pending()

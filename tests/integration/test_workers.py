@@ -14,6 +14,7 @@ import pytest
 
 from lab.waiting import comes_true
 from tests.support.ends import Ends
+from tests.support.measuring import children
 from tests.support.plain import dial, digest, digest_after_end, echo, is_refused, serving, some_data, talk
 from tests.support.tunnels import LIMIT, Program, credentials, pytunnel, ran
 from tests.support.web import ask
@@ -115,6 +116,35 @@ def test_sigterm_lets_open_connections_end_and_stops_accepting(ends: Ends) -> No
             assert connection.recv(3) == b"two"
         assert listening.wait() == 0
         assert not any(map(is_running, workers))
+
+
+def test_sigterm_to_every_process_is_no_second_one(ends: Ends) -> None:
+    with serving(echo_until_cut) as target:
+        listening, connecting = ends.pair(f"127.0.0.1:{target}", *TWO)
+        workers = workers_of(listening)
+        with dial(connecting.port) as connection:
+            connection.sendall(b"one")
+            assert connection.recv(3) == b"one"
+            listening.signal(signal.SIGTERM)
+            listening.wait_for(r"draining: open connections \(1\)")
+            for pid in filter(is_running, workers):  # as systemd does where a unit says nothing of KillMode=
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+            for _ in range(10):
+                connection.sendall(b"two")
+                assert connection.recv(3) == b"two"
+        assert listening.wait() == 0
+
+
+def test_sigterm_while_a_worker_is_replaced_ends_well(ends: Ends) -> None:
+    listening = ends.listen("127.0.0.1:9", *TWO)
+    first, second = workers_of(listening)
+    os.kill(first, signal.SIGKILL)
+    listening.wait_for("worker 1 ended with SIGKILL")
+    assert comes_true(lambda: len(set(children(listening.process.pid)) - {first, second}) > 0, LIMIT, 0.01)
+    listening.signal(signal.SIGTERM)
+    assert listening.wait() == 0
+    assert not any("Traceback" in line for line in listening.lines)
 
 
 def test_a_second_signal_ends_at_once(ends: Ends) -> None:

@@ -309,7 +309,11 @@ async def _obey(
     share: Share | None,
     everything: trio.CancelScope,
 ) -> None:
-    """SIGHUP reads certificates again; the first other signal drains, a second one ends at once."""
+    """SIGHUP reads certificates again; the first other signal drains, a second one ends at once.
+
+    Not in a worker: who sends signals to all processes of a service has sent it the first one twice, for the
+    supervisor passes it on. At a second one the supervisor goes, and its workers with it.
+    """
     async for number in signals:
         if number == signal.SIGHUP:
             await _renew_all(services, manager)
@@ -321,7 +325,7 @@ async def _obey(
                 service.tunnel.drain()
         break
     async for number in signals:
-        if number == signal.SIGHUP:
+        if number == signal.SIGHUP or share is not None:
             continue
         remaining = sum(service.tunnel.open for service in services)
         log.warning("%s received again: ending %d open connections", signal.Signals(number).name, remaining)

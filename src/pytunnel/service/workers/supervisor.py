@@ -46,30 +46,59 @@ _UNSERVED = "without a worker"
 
 
 @dataclass(slots=True, eq=False)
+class Question:
+    """How a worker is. `answer` is None where it has ended: what it did until then is lost from the sum."""
+
+    asked: trio.Event = field(default_factory=trio.Event)
+    answered: trio.Event = field(default_factory=trio.Event)
+    answer: Snapshot | None = None
+
+
+@dataclass(slots=True, eq=False)
 class Worker:
-    """A process that accepts, and our end of the socket pair to it."""
+    """A process that accepts, and our end of the socket pair to it; `next` is what it will be asked next."""
 
     process: trio.Process
     stream: SocketStream
-    asking: trio.Lock = field(default_factory=trio.Lock)
+    next: Question = field(default_factory=Question)
 
     async def snapshot(self) -> Snapshot | None:
         """How it is at this moment; None if it doesn't say."""
+        question = self.next
+        question.asked.set()
+        with trio.move_on_after(_ANSWER_LIMIT):
+            await question.answered.wait()
+        return question.answer
+
+    async def converse(self) -> None:
+        """Ask it whenever somebody wants to know, until it ends.
+
+        Who wanted to know may give up at any time, and must not leave an answer, or half of one, to whoever asks next.
+        """
+        question = self.next
         try:
-            with trio.fail_after(_ANSWER_LIMIT):
-                async with self.asking:
-                    await send_frame(self.stream, STATUS)
-                    answer = await receive_frame(self.stream)
-            return None if answer is None else from_json(json.loads(answer))
-        except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError, ValueError):
-            return None  # it has ended, or is about to: what it did until then is lost from the sum
+            while True:
+                await question.asked.wait()
+                self.next = Question()
+                await send_frame(self.stream, STATUS)
+                answer = await receive_frame(self.stream)
+                if answer is None:
+                    return
+                question.answer = from_json(json.loads(answer))
+                question.answered.set()
+                question = self.next
+        except (trio.BrokenResourceError, ValueError):
+            return  # it has ended, or says what no worker does
+        finally:
+            question.answered.set()
+            self.next.answered.set()
 
 
 @dataclass(slots=True, eq=False)
 class Supervisor:
     """The workers of the moment, and how those ended that were there when all were told to end.
 
-    `complete` is set when every worker has accepted once.
+    `accepting` are the numbers of those that have said so; `complete` is set when all have.
     """
 
     plan: ServicePlan
@@ -91,17 +120,25 @@ class Supervisor:
                 log.error("worker %d can't be started: %s", number, error.strerror)
             else:
                 if self.draining:
-                    self.codes.append(code if number in self.accepting else 0)
+                    # It takes signals while it serves: one that ended it came before that, or afterwards.
+                    served = number in self.accepting and -code not in (signal.SIGTERM, signal.SIGINT)
+                    self.codes.append(code if served else 0)
                     return
                 log.error("worker %d ended with %s: its connections are cut; another follows", number, _words(code))
             await trio.sleep(_PAUSE)
 
     async def _run_one(self, number: int) -> int:
+        self.accepting.discard(number)
         worker = await self._start()
         self.workers[number] = worker
         try:
-            await self._instruct(worker, number)
-            return await worker.process.wait()
+            if self.draining:  # since it was started, so no signal was passed on to it
+                return 0
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._speak_with, worker, number)
+                code = await worker.process.wait()
+                nursery.cancel_scope.cancel()
+            return code
         finally:
             del self.workers[number]
             with trio.CancelScope(shield=True):
@@ -111,18 +148,18 @@ class Supervisor:
                 worker.process.kill()
                 await worker.process.wait()
 
-    async def _instruct(self, worker: Worker, number: int) -> None:
+    async def _speak_with(self, worker: Worker, number: int) -> None:
         try:
-            async with worker.asking:  # nobody asks before it has said that it accepts
-                await send_frame(worker.stream, pickle.dumps(self._order()))
-                if await receive_frame(worker.stream) != READY:
-                    return
+            await send_frame(worker.stream, pickle.dumps(self._order()))
+            if await receive_frame(worker.stream) != READY:
+                return
         except trio.BrokenResourceError:
             return  # it ended, and its exit code says how
         log.debug("worker %d accepts: process %d", number, worker.process.pid)
         self.accepting.add(number)
         if len(self.accepting) == self.plan.workers:
             self.complete.set()
+        await worker.converse()
 
     async def _start(self) -> Worker:
         ours, theirs = socket.socketpair()

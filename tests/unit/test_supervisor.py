@@ -1,0 +1,82 @@
+"""A supervisor's conversation with one worker, which a test plays."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+import trio.testing
+
+from pytunnel.service.workers.frames import receive_frame, send_frame
+from pytunnel.service.workers.supervisor import Worker
+from pytunnel.service.workers.worker import STATUS
+from pytunnel.status.snapshot import Snapshot, to_json
+from pytunnel.transport.sockets import SocketStream
+from tests.support.concurrency import in_trio
+
+
+@asynccontextmanager
+async def worker() -> AsyncIterator[tuple[Worker, SocketStream]]:
+    """A worker that a supervisor converses with, and its own end."""
+    ours, theirs = (SocketStream(trio.socket.from_stdlib_socket(each)) for each in socket.socketpair())
+    process = await trio.lowlevel.open_process(["true"])
+    async with ours, theirs, trio.open_nursery() as nursery:
+        supervised = Worker(process, ours)
+        nursery.start_soon(supervised.converse)
+        yield supervised, theirs
+        nursery.cancel_scope.cancel()
+    await process.wait()
+
+
+def answer(number: int) -> bytes:
+    return json.dumps(to_json(Snapshot("", number, 0, ()))).encode()
+
+
+@in_trio
+async def test_who_gives_up_waiting_takes_no_answer_from_the_next_one() -> None:
+    async with worker() as (supervised, theirs):
+        framed = len(answer(1)).to_bytes(4) + answer(1)
+        async with trio.open_nursery() as impatient:
+            impatient.start_soon(supervised.snapshot)
+            assert await receive_frame(theirs) == STATUS
+            await theirs.send_all(framed[:10])
+            await trio.testing.wait_all_tasks_blocked()
+            impatient.cancel_scope.cancel()
+        await theirs.send_all(framed[10:])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(answer_once, theirs, 2)
+            snapshot = await supervised.snapshot()
+        assert snapshot is not None
+        assert snapshot.taken == 2
+
+
+async def answer_once(theirs: SocketStream, number: int) -> None:
+    assert await receive_frame(theirs) == STATUS
+    await send_frame(theirs, answer(number))
+
+
+@in_trio
+async def test_all_who_ask_at_once_have_an_answer() -> None:
+    async with worker() as (supervised, theirs), trio.open_nursery() as nursery:
+        found: list[Snapshot | None] = []
+
+        async def ask() -> None:
+            found.append(await supervised.snapshot())
+
+        async with trio.open_nursery() as visitors:
+            for _ in range(3):
+                visitors.start_soon(ask)
+            nursery.start_soon(answer_once, theirs, 1)
+        assert [each.taken for each in found if each is not None] == [1, 1, 1]
+
+
+@in_trio
+async def test_a_worker_that_has_ended_is_not_waited_for() -> None:
+    async with worker() as (supervised, theirs):
+        await theirs.aclose()
+        with trio.fail_after(1):
+            assert await supervised.snapshot() is None
+            assert await supervised.snapshot() is None

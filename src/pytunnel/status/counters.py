@@ -22,7 +22,7 @@ from pytunnel.status.snapshot import (
 )
 from pytunnel.tls.credentials import Credentials, describe_subject
 from pytunnel.tls.errors import HandshakeError, PeerRejected, TlsError, TruncatedStream
-from pytunnel.transport.errors import TransportError
+from pytunnel.transport.errors import TransportError, WebSocketError
 from pytunnel.tunnel.connection import Connection
 from pytunnel.tunnel.relay import ConnectionFailed, IdleTooLong
 from pytunnel.tunnel.tunnel import Tunnel
@@ -34,6 +34,7 @@ _MOST_CERTIFICATES = 200  # of trusted ones, those that expire first: a director
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (PeerRejected, "untrusted"),
     (HandshakeError, "handshake"),
+    (WebSocketError, "websocket"),
     (TransportError, "unreachable"),
     (TruncatedStream, "truncated"),
     (TlsError, "tls"),

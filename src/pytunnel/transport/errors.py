@@ -17,3 +17,7 @@ class TransportError(PytunnelError):
         super().__init__(message)
         self.refused = refused
         self.port_taken = port_taken
+
+
+class WebSocketError(TransportError):
+    """A client that asked for no WebSocket of ours, or an end that broke the rules of one."""

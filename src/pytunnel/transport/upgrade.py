@@ -21,7 +21,7 @@ from wsproto.events import AcceptConnection, RejectConnection, RejectData, Reque
 from wsproto.utilities import ProtocolError, RemoteProtocolError
 
 from pytunnel.transport.endpoint import TcpEndpoint, WebSocketEndpoint
-from pytunnel.transport.errors import TransportError
+from pytunnel.transport.errors import TransportError, WebSocketError
 
 Headers = Sequence[tuple[str, str]]
 
@@ -120,7 +120,7 @@ def _request(endpoint: WebSocketEndpoint, headers: Headers) -> Request:
 async def answer(transport: trio.abc.HalfCloseableStream, place: str, path: str, demanded: Headers) -> WSConnection:
     """Take the request of whoever connected from `place`, if it is for `path` and has the headers that are demanded.
 
-    Raises TransportError when it is refused or there is none; the caller sets the time limit.
+    Raises WebSocketError when it is refused or there is none; the caller sets the time limit.
     """
     connection = WSConnection(ConnectionType.SERVER)
     try:
@@ -130,7 +130,7 @@ async def answer(transport: trio.abc.HalfCloseableStream, place: str, path: str,
             await _refuse(connection, transport, place, *refusal)
         await transport.send_all(connection.send(AcceptConnection()))
     except trio.BrokenResourceError as error:
-        raise TransportError(f"{place} broke the connection off during its WebSocket request") from error
+        raise WebSocketError(f"{place} broke the connection off during its WebSocket request") from error
     return connection
 
 
@@ -138,7 +138,7 @@ async def _read_request(connection: WSConnection, transport: trio.abc.HalfClosea
     while True:
         data = await transport.receive_some(_PIECE)
         if not data:
-            raise TransportError(f"{place} closed the connection before it had asked for a WebSocket")
+            raise WebSocketError(f"{place} closed the connection before it had asked for a WebSocket")
         try:
             connection.receive_data(bytes(data))
         except RemoteProtocolError as error:
@@ -192,7 +192,7 @@ async def _refuse(
         # Closing a socket with unread bytes is a reset, which would overtake the answer.
         while await transport.receive_some(_PIECE):
             pass
-    raise TransportError(f"{place} was answered {named(status)} to its WebSocket request: {sentence}")
+    raise WebSocketError(f"{place} was answered {named(status)} to its WebSocket request: {sentence}")
 
 
 def named(status: int) -> str:

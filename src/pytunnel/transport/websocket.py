@@ -20,7 +20,7 @@ from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 from wsproto.frame_protocol import CloseReason
 
-from pytunnel.transport.errors import TransportError
+from pytunnel.transport.errors import WebSocketError
 
 MESSAGE_LIMIT = 1024 * 1024
 """Bytes of one message that we accept."""
@@ -55,7 +55,7 @@ class WebSocketStream(trio.abc.Stream):
         self._ready = b""  # of the stream, received and not yet handed on
         self._message = 0  # bytes of the message that is coming in
         self._ended = False
-        self._failure: TransportError | None = None
+        self._failure: WebSocketError | None = None
         self._send_lock = trio.Lock()
         self._cut = False  # a part of a frame may have been sent, so nothing can follow
         self._pong: Pong | None = None
@@ -77,7 +77,7 @@ class WebSocketStream(trio.abc.Stream):
                 raise self._failure
             data = await self.transport.receive_some(limit)
             if not data:
-                raise TransportError(
+                raise WebSocketError(
                     f"{self._place} ended the connection without closing its WebSocket, so bytes may be missing; "
                     "a proxy's time limit?"
                 )
@@ -174,7 +174,7 @@ class WebSocketStream(trio.abc.Stream):
             self._ready = pieces[0] if len(pieces) == 1 and not self._ready else b"".join((self._ready, *pieces))
 
     async def _give_up(self, code: CloseReason, what: str) -> None:
-        self._failure = TransportError(f"{self._place} sent {what}")
+        self._failure = WebSocketError(f"{self._place} sent {what}")
         await self._send_last(CloseConnection(code=code))
 
     async def _closed_by_peer(self, event: CloseConnection) -> None:
@@ -183,7 +183,7 @@ class WebSocketStream(trio.abc.Stream):
         else:
             reason = f": {event.reason}" if event.reason else ""
             text = f"{self._place} closed the WebSocket with code {int(event.code)}{reason}"
-            self._failure = TransportError(text)
+            self._failure = WebSocketError(text)
         await self._send_last(event.response())
 
     async def _send_last(self, event: Event) -> None:

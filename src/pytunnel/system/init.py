@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 _OWN_FAULTS = {  # these are about the process itself, and can't be passed on, or not be waited for
@@ -48,8 +49,11 @@ def _take_terminal() -> None:
 
 def _close_all() -> None:
     """Keep nothing open but the log: who reads from our end of a pipe, or dials our port, must see when it closes."""
-    os.closerange(0, _STANDARD_ERROR)
-    os.closerange(_STANDARD_ERROR + 1, os.sysconf("SC_OPEN_MAX"))
+    # Not every number up to the limit: that may be a thousand million, and old kernels can't close them with one call.
+    for descriptor in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+        if descriptor != _STANDARD_ERROR:
+            with suppress(OSError):  # that of the listing itself
+                os.close(descriptor)
 
 
 def _look_after(child: int, waited_for: set[signal.Signals]) -> NoReturn:

@@ -142,7 +142,7 @@ async def _run(plan: ServicePlan, share: Share | None, heard: Overheard | None) 
     services = [await prepare(each) for each in plan.tunnels]
     manager = take_notifier(os.environ)
     orphaned = trio.Event()
-    with trio.open_signal_receiver(*signals_for(services)) as signals:
+    with trio.open_signal_receiver(*_signals_for(services)) as signals:
         status = await listen(plan, services) if share is None else _adopt(services, share)
         log.log(_level(share), "confined: %s", confined)
         async with trio.open_nursery() as everything:
@@ -180,10 +180,13 @@ def _confine(plan: ServicePlan) -> str:
     return confine(plan.confine, rules_for(plan))
 
 
-async def prepare(plan: TunnelPlan) -> Service:
-    """All of a tunnel that can be checked before it listens."""
+async def prepare(plan: TunnelPlan, *, renews: bool = True) -> Service:
+    """All of a tunnel that can be checked before it listens; `renews` is whether its certificates' files are watched.
+
+    Raises PytunnelError.
+    """
     with about(plan.origin):
-        renewal = None if plan.carries_one_connection else Renewal(plan.tls)
+        renewal = Renewal(plan.tls) if renews and not plan.carries_one_connection else None
         credentials, context = load(plan.tls)
         counters = TunnelCounters()
         return Service(plan, credentials, await _make_tunnel(plan, context, counters), counters, renewal)
@@ -296,7 +299,7 @@ async def _expected_peer(plan: TunnelPlan, target: Endpoint) -> ExpectedPeer:
     return ExpectedPeer(plan.tls.peer_names)
 
 
-def signals_for(services: Sequence[Service]) -> list[signal.Signals]:
+def _signals_for(services: Sequence[Service]) -> list[signal.Signals]:
     """Those that mean something: without certificates to read again, SIGHUP ends us as it ends any program."""
     renews = any(service.renewal is not None for service in services)
     return [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if renews else [])]

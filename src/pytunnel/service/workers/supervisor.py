@@ -221,10 +221,10 @@ async def run(plan: ServicePlan, *, debug: bool) -> int:
     """
     descriptors.raise_limit()
     confined = _confine(plan)
-    services = [await running.prepare(each) for each in plan.tunnels]
+    services = [await running.prepare(each, renews=False) for each in plan.tunnels]
     manager = take_notifier(os.environ)
     supervisor = Supervisor(plan, services, debug)
-    with trio.open_signal_receiver(*running.signals_for(services)) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         status = await running.listen(plan, services)
         log.info("confined: %s", confined)
         async with trio.open_nursery() as everything:

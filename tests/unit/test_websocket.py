@@ -324,6 +324,25 @@ async def test_what_no_peer_of_ours_sends_ends_the_connection_with_a_code(sent: 
             await stream.send_all(b"x")
 
 
+@in_trio_without_waiting
+async def test_a_crowd_of_small_messages_lets_others_have_their_turn() -> None:
+    """Each costs us more than whoever sends it, and nobody has vouched for that one yet."""
+    async with served() as (stream, raw), trio.open_nursery() as nursery:
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+
+        await raw.send_all(frame(BINARY, b"x") * 5000)
+        nursery.start_soon(others)
+        assert len(await stream.receive_some()) == 5000
+        assert turns > 50
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("kind", [PING, PONG, BINARY])
 @in_trio_without_waiting
 async def test_a_flood_of_frames_without_data_ends_the_connection(kind: int) -> None:

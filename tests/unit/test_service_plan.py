@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytunnel.errors import PytunnelError
+from pytunnel.service.confinement import rules_for
 from pytunnel.service.plan import ServicePlan, TunnelError, about, plan_service
 from pytunnel.status.address import parse_status_address
 from pytunnel.tls.context import Side
@@ -206,6 +207,12 @@ def test_others_can_look_only_where_that_was_asked_for(text: str, host: str) -> 
 def test_what_is_no_address_for_status_is_refused(text: str) -> None:
     with pytest.raises(PytunnelError, match=r"PYTUNNEL_STATUS: .* is not possible; expected HOST:PORT, :PORT"):
         plan_service(ONE, {"PYTUNNEL_STATUS": text}, None)
+
+
+def test_certificates_behind_links_in_a_circle_are_left_to_who_reads_them(file: Path) -> None:
+    file.with_name("loop.pem").symlink_to("loop.pem")
+    plan = plan_of(file, "", cert=str(file.with_name("loop.pem")), **ONE)
+    assert file.parent in rules_for(plan).paths
 
 
 @pytest.mark.parametrize(("first", "second", "possible"), [("a", "b", True), ("a", "a", False), ("a", "", False)])

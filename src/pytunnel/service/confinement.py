@@ -58,9 +58,16 @@ def _of_certificates(plan: ServicePlan) -> Iterator[Path]:
     named = [path for tunnel in plan.tunnels for path in (*_files(tunnel.tls), tunnel.sockets.web.outer_ca) if path]
     named += [Path(value) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if (value := os.environ.get(name))]
     for path in named:
-        for place in (path, path.resolve()):
+        for place in (path, _led_to(path)):
             yield place
             yield place.parent
+
+
+def _led_to(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except RuntimeError:  # links in a circle: whoever reads the file says so
+        return path
 
 
 def _files(tls: TlsSettings) -> Iterator[Path | None]:

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -38,8 +38,12 @@ def ends(tmp_path: Path) -> Iterator[Ends]:
 
 @contextmanager
 def honest_streams(entrance: int, count: int = 4) -> Iterator[None]:
-    """Connections that carry data to an echo and back during the block; every byte must come back."""
+    """Connections that carry data to an echo and back during the block; every byte must come back.
+
+    All have been let in when the block begins: until then they are strangers, who may have to make room.
+    """
     stop = threading.Event()
+    let_in = threading.Semaphore(0)
     piece = some_data(50_000)
 
     def carry() -> int:
@@ -52,12 +56,16 @@ def honest_streams(entrance: int, count: int = 4) -> Iterator[None]:
                     answer += client.recv(65536)
                 assert digest(answer) == digest(piece)
                 rounds += 1
+                if rounds == 1:
+                    let_in.release()
                 stop.wait(0.02)
         return rounds
 
     with ThreadPoolExecutor(count) as pool:
-        carrying = [pool.submit(carry) for _ in range(count)]
+        carrying: list[Future[int]] = []
         try:
+            carrying += [pool.submit(carry) for _ in range(count)]
+            assert all(let_in.acquire(timeout=LIMIT) for _ in range(count))
             yield
         finally:
             stop.set()

@@ -55,8 +55,11 @@ def log_end(connection: Connection, *, failure_level: int = logging.WARNING) -> 
         "bytes_in": traffic.inward,
         "seconds": round(seconds, 3),
     }
+    secured = "not secured"
     if session is not None:
-        fields |= {"tls": session.version, "cipher": session.cipher, "peer": session.peer_name}
+        peer = session.peer_name  # read from the certificate each time
+        fields |= {"tls": session.version, "cipher": session.cipher, "peer": peer}
+        secured = f"{session.version} {session.cipher} with {peer}"
     if connection.failure is not None:
         fields["error"] = connection.failure
         words = (connection.source, connection.target, connection.failure)
@@ -69,6 +72,6 @@ def log_end(connection: Connection, *, failure_level: int = logging.WARNING) -> 
         traffic.outward,
         traffic.inward,
         seconds,
-        f"{session.version} {session.cipher} with {session.peer_name}" if session else "not secured",
+        secured,
         extra={"fields": fields},
     )

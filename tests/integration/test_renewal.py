@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 from urllib.request import urlopen
@@ -97,12 +98,16 @@ def test_a_swapped_volume_is_taken_without_being_asked(volume: Volume, client: V
         assert pem(presented(program, client)).encode() == renewed.certificate_pem()
 
 
+def has_renewed(program: Program, times: int) -> bool:
+    return len(matching(program, "certificates renewed")) >= times
+
+
 def test_every_swap_is_noticed_not_only_the_first(volume: Volume, client: Volume) -> None:
     with listening(volume) as program:
         for number in range(1, 4):
             renewed = issued(CA, NODE2)
             volume.swap(renewed)
-            assert comes_true(lambda: len(matching(program, "certificates renewed")) >= number, LIMIT)  # noqa: B023
+            assert comes_true(partial(has_renewed, program, number), LIMIT)
             assert pem(presented(program, client)).encode() == renewed.certificate_pem()
 
 

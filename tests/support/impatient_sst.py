@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 sys.argv[0] = "wsrep_sst_rsync_tunnel"
 
 from pytunnel.sst import patience, rsync, shim  # noqa: E402 - the path to it is known only now
-from pytunnel.transport import names, tcp  # noqa: E402
+from pytunnel.transport import names, tcp  # noqa: E402 - likewise
 
 rsync.IDLE_LIMIT = 2
 patience.MUTE_LIMIT = 4.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from typing import IO
 from bench import BenchError, processes
 from bench.credentials import Ends
 from bench.peers import HOST, Peer, Route
+from lab.ports import free_port
 
 _LIMIT = 15.0  # seconds
 _ROOT = Path(__file__).parents[1]
@@ -86,11 +86,7 @@ def running(command: Sequence[str], port: int) -> Iterator[int]:
 
 def free_ports(count: int) -> list[int]:
     """Ports of this host that nobody uses at this moment."""
-    probes = [socket.create_server((HOST, 0)) for _ in range(count)]
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
+    return [free_port(HOST) for _ in range(count)]
 
 
 def _wait_until_listening(process: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> None:

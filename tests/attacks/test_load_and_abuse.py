@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.ports import free_port
 from lab.waiting import comes_true, until
 from tests.support.ends import Ends
 from tests.support.measuring import MEBI, open_files, resident
@@ -300,8 +301,7 @@ def test_a_peer_that_never_closes_is_ended_by_the_idle_limit(ends: Ends) -> None
 
 def test_a_backend_that_flaps(ends: Ends) -> None:
     """While it is away every connection is an error, never an end of file; when it is back all is as before."""
-    with serving(echo) as server:
-        pass
+    server = free_port("127.0.0.1")
     listening, connecting = ends.pair(f"127.0.0.1:{server}")
     outcomes: list[str] = []
     for _ in range(6):

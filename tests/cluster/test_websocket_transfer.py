@@ -8,9 +8,9 @@ import pytest
 
 from lab.certificates import authority, issued
 from lab.hosts import Host
+from lab.ports import free_port
 from pytunnel.transport.endpoint import TcpEndpoint
 from tests.cluster.harness import Cluster, assert_joined, bootstrap_with_data, infos, with_sst
-from tests.support.sst import free_port
 from tests.support.webproxies import EDGES, edge
 
 

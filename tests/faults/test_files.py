@@ -16,6 +16,7 @@ import pytest
 
 from lab.certificates import expired, self_signed
 from lab.hosts import can_make_namespaces
+from lab.ports import free_port
 from lab.waiting import until
 from tests.cluster.conftest import unavailable
 from tests.faults.nodes import (
@@ -30,7 +31,7 @@ from tests.faults.nodes import (
     transfer_midway,
 )
 from tests.support.programs import needs
-from tests.support.sst import DOMAIN, GTID, IMPATIENT, LIMIT, POSITION, PlayedServer, Run, free_port
+from tests.support.sst import DOMAIN, GTID, IMPATIENT, LIMIT, POSITION, PlayedServer, Run
 
 pytestmark = needs("rsync", "my_print_defaults")
 

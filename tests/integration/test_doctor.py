@@ -18,12 +18,13 @@ import pytest
 
 from lab.certificates import Identity, authority, bundle_pem, expired, issued, self_signed, write_secret
 from lab.optionfile import option_file
+from lab.ports import free_port
 from pytunnel.certs.access import ourselves
 from pytunnel.cli import main as cli
 from pytunnel.tls.settings import TlsSettings
 from tests.support.credentials import OURSELVES
 from tests.support.programs import needs
-from tests.support.sst import POSITION, PlayedServer, free_port
+from tests.support.sst import POSITION, PlayedServer
 from tests.support.tunnels import LIMIT, pytunnel, started, tunnel
 
 pytestmark = needs("my_print_defaults", "rsync", "openssl")

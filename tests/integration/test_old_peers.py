@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from lab.certificates import self_signed
+from lab.ports import free_port
 from tests.support.programs import needs
-from tests.support.sst import GTID, LIMIT, POSITION, PlayedServer, Ready, free_port
+from tests.support.sst import GTID, LIMIT, POSITION, PlayedServer, Ready
 
 pytestmark = needs("rsync", "my_print_defaults", "socat")
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from lab.certificates import authority, issued, self_signed
+from lab.ports import free_port
 from pytunnel.transport.endpoint import TcpEndpoint
 from tests.support.programs import needs
-from tests.support.sst import POSITION, PlayedServer, Run, free_port
+from tests.support.sst import POSITION, PlayedServer, Run
 from tests.support.webproxies import EDGES, HOST, edge, forward_proxy
 
 pytestmark = needs("rsync", "my_print_defaults")

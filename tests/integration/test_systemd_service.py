@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lab.certificates import self_signed
+from lab.ports import free_port
 from pytunnel.tls.settings import TlsSettings
 from tests.support.credentials import settings_of
 from tests.support.ends import NODE2
@@ -121,8 +122,7 @@ def test_a_manager_that_is_gone_is_no_reason_to_end(node: TlsSettings, tmp_path:
 @needs("systemd-socket-activate")
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_socket_that_was_passed_accepts(node: TlsSettings, workers: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port("127.0.0.1")
     environment = ["-E", f"PYTHONPATH={Path(__file__).parents[2] / 'src'}", "-E", "PYTHONUNBUFFERED=1"]
     activate = ["systemd-socket-activate", f"--listen=127.0.0.1:{port}", "--fdname=tls", *environment]
     with started([*activate, *listen(node, "systemd:tls"), "--workers", workers]) as program:

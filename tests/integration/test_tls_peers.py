@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.ports import free_port
 from lab.waiting import until
 from pytunnel.tls.settings import TlsSettings
 from tests.support.ends import NODE1, NODE2, Ends
@@ -51,12 +52,6 @@ def listening(ends: Ends) -> Iterator[Program]:
     """A `listen` of node2 that leads to a server which answers with a digest."""
     with serving(digest_after_end) as port, ExitStack() as cleanup:
         yield replace(ends, cleanup=cleanup).listen(f"127.0.0.1:{port}")
-
-
-def free_port() -> int:
-    """A port that nobody listens on, for programs that don't tell which one they took."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def run(command: Sequence[str], data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -117,7 +112,7 @@ def test_a_session_is_not_resumed(listening: Program, ends: Ends, tmp_path: Path
 @needs("openssl")
 @VERSIONS
 def test_connect_and_openssl_s_server_send_to_each_other(ends: Ends, tmp_path: Path, version: str) -> None:
-    port = free_port()
+    port = free_port("127.0.0.1")
     command = ["openssl", "s_server", "-quiet", "-naccept", "1", "-accept", f"127.0.0.1:{port}"]
     command += ["-cert", str(ends.node2.certificate), "-CAfile", str(ends.node2.ca), "-Verify", "1"]
     command += ["-verify_return_error", f"-tls{version.replace('.', '_')}"]
@@ -180,7 +175,7 @@ def test_connect_connects_to_socat(ends: Ends, version: str) -> None:
 @contextmanager
 def stunnel(folder: Path, settings: TlsSettings, target: str, *, client: bool) -> Iterator[int]:
     """A running stunnel that verifies its peer; the port that it accepts at."""
-    port = free_port()
+    port = free_port("127.0.0.1")
     lines = [
         "foreground = yes",
         "pid =",

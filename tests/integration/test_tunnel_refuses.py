@@ -18,6 +18,7 @@ from cryptography.x509.oid import NameOID
 from OpenSSL import SSL, crypto
 
 from lab.certificates import Identity, authority, elliptic_key, expired, issued, self_signed
+from lab.ports import free_port
 from pytunnel.tls.settings import TlsSettings
 from tests.support.credentials import settings_of
 from tests.support.ends import NODE1, NODE2, Ends
@@ -236,8 +237,7 @@ def test_listen_and_openssl_s_client_say_why_a_certificate_is_refused(
 def test_connect_says_why_it_refuses_an_expired_server(tmp_path: Path) -> None:
     server = settings_of(tmp_path / "server", expired(CA, NODE2), [CA])
     client = settings_of(tmp_path / "client", issued(CA, NODE1), [CA])
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port("127.0.0.1")
     command = ["openssl", "s_server", "-quiet", "-naccept", "1", "-accept", f"127.0.0.1:{port}"]
     command += ["-cert", str(server.certificate)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as peer:

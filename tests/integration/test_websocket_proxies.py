@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from lab.certificates import Identity, authority, issued, self_signed
+from lab.ports import free_port
 from pytunnel.transport.endpoint import TcpEndpoint
 from tests.support.credentials import settings_of
 from tests.support.ends import NODE1, NODE2, Ends
 from tests.support.plain import dial, digest, digest_after_end, echo, read_all, serving, some_data, talk
 from tests.support.programs import needs
-from tests.support.sst import free_port
 from tests.support.tunnels import LIMIT, Program, tunnel
 from tests.support.webproxies import EDGES, HOST, Edge, edge, forward_proxy
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab.certificates import Identity, bundle_pem
+from lab.ports import free_port
 
 METHOD = Path(__file__).parents[2] / "wsrep_sst_rsync_tunnel"
 IMPATIENT = Path(__file__).with_name("impatient_sst.py")
@@ -159,11 +159,3 @@ class Run:
     def _read_errors(self) -> None:
         assert self.process.stderr is not None
         self._errors.extend(self.process.stderr)
-
-
-def free_port(host: str) -> int:
-    """A TCP port of `host` that nobody uses at this moment."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as sock:
-        sock.bind((host.strip("[]"), 0))
-        return int(sock.getsockname()[1])

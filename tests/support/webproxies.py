@@ -15,10 +15,10 @@ import pytest
 
 from lab.certificates import Identity
 from lab.hosts import Host
+from lab.ports import free_port
 from lab.waiting import comes_true
 from pytunnel.transport.endpoint import TcpEndpoint
 from tests.support.programs import needs
-from tests.support.sst import free_port
 from tests.support.tunnels import LIMIT
 
 HOST = "localhost"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.ports import free_port
 from pytunnel.certs.access import ourselves
 from pytunnel.certs.findings import Level
 from pytunnel.doctor.port import Attempt, check_everywhere, check_port, examine_port
@@ -186,8 +187,7 @@ def test_a_listener_on_the_port_is_found(taken_port: int, tmp_path: Path) -> Non
 
 
 def test_the_port_is_free_again_after_the_check(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = int(listener.getsockname()[1])
+    port = free_port("127.0.0.1")
 
     @in_trio
     async def check() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 import trio
 
+from lab.ports import free_port
 from pytunnel.transport import places
 from pytunnel.transport.endpoint import Endpoint, TcpEndpoint, parse_endpoint
 from pytunnel.transport.errors import TransportError
@@ -83,9 +83,7 @@ async def test_a_proxy_that_does_not_let_us_through_is_named(answer: bytes, said
 
 @in_trio
 async def test_a_proxy_that_is_not_there_is_named() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        free = int(probe.getsockname()[1])
-    proxy = TcpEndpoint("127.0.0.1", free)
+    proxy = TcpEndpoint("127.0.0.1", free_port("127.0.0.1"))
     assert f"{proxy} can't be reached" in await failure(NODE, SocketOptions(proxy=proxy))
 
 

@@ -113,7 +113,7 @@ def _attach(host: Host, bridge: str) -> None:
 
 def _write_name_files(host: Host, all_hosts: tuple[Host, ...]) -> None:
     folder = _NETNS_FILES / str(host.namespace)
-    folder.mkdir(parents=True)
+    _make_name_folder(folder)
     lines = ["127.0.0.1 localhost", "::1 localhost"]
     for other in all_hosts:
         short = other.name.partition(".")[0]
@@ -121,6 +121,12 @@ def _write_name_files(host: Host, all_hosts: tuple[Host, ...]) -> None:
     (folder / "hosts").write_text("\n".join(lines) + "\n")
     # No name server is reachable from inside: asking one would cost seconds for each unknown name.
     (folder / "nsswitch.conf").write_text("passwd: files\ngroup: files\nhosts: files\n")
+
+
+def _make_name_folder(folder: Path) -> None:
+    while not folder.exists():
+        with suppress(FileNotFoundError):  # another lab has just removed the directory above, empty for a moment
+            folder.mkdir(parents=True)
 
 
 def _remove_namespace(namespace: str) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# How long an example takes says how busy the machine is, and decides nothing.
-settings.register_profile("pytunnel", deadline=None)
+# How long an example takes, or its making, says how busy the machine is, and decides nothing.
+settings.register_profile("pytunnel", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("pytunnel")

@@ -95,7 +95,9 @@ def test_any_text_is_understood_or_refused_with_our_words(name: str, data: st.Da
 PEM = (NODE1.combined_pem() + CA.certificate_pem() + revoking(CA, [NODE2])).decode()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(edited([PEM, NODE1.certificate_pem().decode(), NODE1.key_pem().decode()]))
 def test_any_certificate_key_or_revocation_file_is_read_or_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "file.pem"

@@ -327,7 +327,7 @@ def _armoured(der: bytes) -> bytes:
     return b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(der) + b"-----END CERTIFICATE-----\n"
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.data())
 def test_any_damage_to_a_file_is_refused_in_one_line(place: Path, data: st.DataObject) -> None:
     content = bytearray(NODE1.combined_pem())

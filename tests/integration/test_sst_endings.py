@@ -221,6 +221,38 @@ def test_links_that_lead_out_of_the_datadir_are_refused_before_the_flush(
     receiving.process.kill()
 
 
+@pytest.mark.parametrize("schema", ["mysql", "shop"])
+def test_a_joiner_whose_schema_is_a_link_is_refused_while_its_old_data_is_whole(
+    joiner: PlayedServer, schema: str
+) -> None:
+    (joiner.datadir / "ibdata1").write_text("old")
+    (joiner.root / "disk").mkdir()
+    (joiner.root / "disk" / "user.frm").write_text("old")
+    link = joiner.datadir / schema
+    if link.is_dir():
+        link.rename(joiner.root / "moved")
+    link.symlink_to(joiner.root / "disk")
+    run = joiner.start_joiner()
+    assert run.line() == ""
+    assert_ended(run, f"{link} is a symbolic link to the directory {joiner.root}/disk", 22)
+    assert (joiner.datadir / "ibdata1").read_text() == "old"
+    assert (link / "user.frm").read_text() == "old"
+
+
+def test_a_joiner_may_have_a_set_behind_a_link(joiner: PlayedServer, donor: PlayedServer) -> None:
+    (joiner.root / "disk").mkdir()
+    (joiner.datadir / "redo").symlink_to(joiner.root / "disk")
+    joiner.server_options["innodb-log-group-home-dir"] = "redo"
+    (donor.datadir / "ib_logfile0").write_text("new")
+    receiving = joiner.start_joiner()
+    sending = donor.start_donor(receiving.ready())
+    sending.expect("flush tables")
+    donor.flush()
+    assert (sending.end(), receiving.end()) == (0, 0), sending.log
+    assert (joiner.root / "disk" / "ib_logfile0").read_text() == "new"
+    assert (joiner.datadir / "redo").is_symlink()
+
+
 def test_a_set_directory_that_is_missing_is_named_before_the_flush(joiner: PlayedServer, donor: PlayedServer) -> None:
     donor.server_options["innodb-undo-directory"] = "/nowhere"
     receiving = joiner.start_joiner()

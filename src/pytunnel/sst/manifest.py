@@ -82,12 +82,21 @@ def list_schemas(datadir: Path, left_out: Iterable[Path] = ()) -> list[Entry]:
     return entries
 
 
+def find_linked_directories(datadir: Path, left_out: Iterable[Path] = ()) -> list[Path]:
+    """Links of the top level to directories, but for those that are `left_out`: the server takes them for schemas.
+
+    rsync neither sends what lies behind them nor replaces it. Raises OSError when the datadir can't be read.
+    """
+    skipped = set(left_out)
+    return sorted(path for path in datadir.iterdir() if path.is_symlink() and path.is_dir() and path not in skipped)
+
+
 def find_escaping_links(datadir: Path, left_out: Iterable[Path] = ()) -> list[str]:
     """Symbolic links that lead out of the datadir, as `PATH -> TARGET`: their data doesn't travel with them.
 
     Also schemas that are links themselves, wherever they lead: a schema is a directory.
     """
-    found = [path for path in datadir.iterdir() if path.is_symlink() and path.is_dir()]
+    found = find_linked_directories(datadir, left_out)
     for entry in list_schemas(datadir, left_out):
         path = datadir / os.fsdecode(entry.path)
         if path.is_symlink() and _leads_out(path.relative_to(datadir), path.readlink()):

@@ -27,8 +27,11 @@ def withhold(layout: Layout) -> None:
             if not path.is_dir():
                 path.unlink(missing_ok=True)
         privileges = layout.datadir / os.fsdecode(PRIVILEGES)
-        if privileges.is_dir() and not privileges.is_symlink():
+        if privileges.is_symlink():
+            privileges.unlink()
+        elif privileges.is_dir():
             shutil.rmtree(privileges)
     except OSError as error:
         log.warning("%s can't be deleted (%s): don't start this node without wsrep", error.filename, error.strerror)
-    log.info("the data is not complete: no server starts on it before another transfer")
+    else:
+        log.info("the data is not complete: no server starts on it before another transfer")

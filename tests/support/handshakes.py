@@ -9,7 +9,8 @@ from trio.testing import memory_stream_pair
 from pytunnel.tls.context import Side
 from pytunnel.tls.errors import TlsError
 from pytunnel.tls.identity import ExpectedPeer
-from pytunnel.tls.stream import Session, TlsStream
+from pytunnel.tls.session import Session
+from pytunnel.tls.stream import TlsStream
 
 ANYONE = ExpectedPeer()
 

@@ -11,8 +11,8 @@ from OpenSSL import SSL
 from lab.certificates import self_signed
 from pytunnel.tls.context import make_context
 from pytunnel.tls.errors import CredentialsError, TlsError
+from pytunnel.tls.session import Session
 from pytunnel.tls.settings import TlsSettings
-from pytunnel.tls.stream import Session
 from tests.support.concurrency import in_trio_without_waiting
 from tests.support.credentials import context_of, credentials_of
 from tests.support.handshakes import outcomes, shake_hands, stream_pair

@@ -12,8 +12,8 @@ from pytunnel.doctor.peer import CERTIFICATE, TLS, check_trust, describe
 from pytunnel.sst.settings import SstSettings
 from pytunnel.sst.tlsfiles import NameRule
 from pytunnel.tls.identity import ExpectedPeer
+from pytunnel.tls.session import Session
 from pytunnel.tls.settings import TlsSettings
-from pytunnel.tls.stream import Session
 from pytunnel.transport.options import SocketOptions
 
 NOW = datetime.datetime.now(datetime.UTC)

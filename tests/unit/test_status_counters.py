@@ -10,7 +10,7 @@ from pytunnel.errors import PytunnelError
 from pytunnel.status.counters import TunnelCounters, describe_certificates, reason_of
 from pytunnel.status.snapshot import BOUNDS, SHOWN, Outcome, TunnelState
 from pytunnel.tls.errors import HandshakeError, PeerRejected, TlsError, TruncatedStream
-from pytunnel.tls.stream import Session
+from pytunnel.tls.session import Session
 from pytunnel.transport.errors import TransportError, WebSocketError
 from pytunnel.transport.places import Stream
 from pytunnel.tunnel.connection import Connection

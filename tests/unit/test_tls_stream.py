@@ -26,8 +26,9 @@ from pytunnel.tls.credentials import Credentials
 from pytunnel.tls.errors import HandshakeError, PeerRejected, TlsError, TruncatedStream
 from pytunnel.tls.identity import ExpectedPeer
 from pytunnel.tls.records import TURN
+from pytunnel.tls.session import Session
 from pytunnel.tls.settings import TlsSettings
-from pytunnel.tls.stream import Session, TlsStream
+from pytunnel.tls.stream import TlsStream
 from tests.support.concurrency import in_trio_without_waiting
 from tests.support.credentials import context_of
 from tests.support.handshakes import ANYONE, outcomes, shake_hands, stream_pair
@@ -334,6 +335,7 @@ async def test_an_internal_error_of_the_peer_s_is_about_our_certificate_only_bef
         return 0, SSL.Error([("SSL routines", "", "tlsv1 alert internal error")])
 
     monkeypatch.setattr(records, "decrypt", alert)
+    await near.send_all(b"what is no alert but taken for one")
     with pytest.raises(TlsError, match="the TLS connection with the server failed: tlsv1 alert internal error"):
         await far.receive_some()
 

@@ -18,8 +18,9 @@ from pytunnel.tls.context import make_context
 from pytunnel.tls.credentials import Credentials, days_left, describe_name, expiry_date
 from pytunnel.tls.errors import PeerRejected, TlsError, TruncatedStream
 from pytunnel.tls.identity import ExpectedPeer
+from pytunnel.tls.session import Session
 from pytunnel.tls.settings import TlsSettings
-from pytunnel.tls.stream import Session, TlsStream
+from pytunnel.tls.stream import TlsStream
 from pytunnel.transport import tcp
 from pytunnel.transport.endpoint import TcpEndpoint
 from pytunnel.tunnel.securing import make_client

@@ -13,6 +13,7 @@ from OpenSSL import SSL, crypto
 
 from pytunnel.tls.credentials import Credentials
 from pytunnel.tls.errors import CredentialsError
+from pytunnel.tls.reasons import openssl_reason
 from pytunnel.tls.settings import TlsSettings
 from pytunnel.tls.trust import trust_only
 from pytunnel.tls.verification import demand_peer_certificate
@@ -113,11 +114,3 @@ def _set_dh_parameters(context: SSL.Context, settings: TlsSettings) -> None:
         raise CredentialsError(
             f"{settings.dh_parameters} holds no DH parameters that can be read ({openssl_reason(error)})"
         ) from error
-
-
-def openssl_reason(error: BaseException) -> str:
-    """OpenSSL's own words from its error queue, without the parts that only OpenSSL's authors can use."""
-    queue = error.args[0] if error.args else None
-    if isinstance(queue, list) and queue:
-        return ", ".join(entry[2] or "unknown error" for entry in queue)
-    return str(error) or type(error).__name__

@@ -18,8 +18,11 @@ from OpenSSL._util import ffi, lib, no_zero_allocator
 TURN = 384 * 1024
 """Bytes that a turn of the relay moves: 24 records of TLS. Larger turns cost cache, smaller ones system calls."""
 
-ROOM = TURN + 8192
-"""Bytes of ciphertext that a turn's plaintext makes: each record carries less than 100 bytes besides."""
+CIPHERTEXT = TURN + 8192
+"""Bytes of ciphertext that a turn's plaintext makes, at most: each record carries less than 100 bytes besides."""
+
+ROOM = CIPHERTEXT + 16 * 1024
+"""Bytes of a buffer: so many can be decrypted at once from CIPHERTEXT bytes and the begun record before them."""
 
 MOST_UNSAID = 4096
 """Bytes of answers to a peer's own messages, a few dozen each, that may wait until they can be sent."""
@@ -58,7 +61,7 @@ def view(buffer: Buffer, size: int) -> memoryview:
     return memoryview(ffi.buffer(buffer, size))
 
 
-def feed(connection: SSL.Connection, ciphertext: bytes | bytearray) -> None:
+def feed(connection: SSL.Connection, ciphertext: bytes | bytearray | memoryview) -> None:
     """Let OpenSSL read `ciphertext` from now on; it must have read all that it was fed before.
 
     The caller keeps `ciphertext` until OpenSSL wants more.
@@ -109,6 +112,7 @@ def encrypt(connection: SSL.Connection, plaintext: bytes | bytearray | memoryvie
             written = write(ssl, start, length)
             if written != length:
                 connection._raise_ssl_error(ssl, written)
+                raise SSL.Error([("", "", "OpenSSL encrypted a part of what it was given")])
             size += take(said, buffer + size, ROOM - size)
             start, rest = start + length, rest - length
     return size

@@ -9,41 +9,33 @@ each record of 16 KiB. The hard parts, and what is done about them:
 - *Half-close.* `send_eof` sends close_notify and reading goes on, as RFC 8446, 6.1 has it. An end of the transport
   without a close_notify is TruncatedStream: somebody may have cut bytes off.
 - *Who is the peer* is decided inside the handshake (pytunnel.tls.verification).
+- *Between sockets* (`send_from`, `receive_into`) the scheduler is asked only when there is something to wait for, and
+  the bytes stay in the shared buffers: a tenth of a transfer's processor time.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import trio
-from cryptography import x509
 from OpenSSL import SSL
 
 from pytunnel.tls import records
-from pytunnel.tls.context import Side, openssl_reason
-from pytunnel.tls.errors import HandshakeError, Incompatible, PeerRejected, TlsError, TruncatedStream
-from pytunnel.tls.identity import MALFORMED, ExpectedPeer, presented_names
+from pytunnel.tls.context import Side
+from pytunnel.tls.errors import HandshakeError, PeerRejected, TlsError, TruncatedStream
+from pytunnel.tls.identity import ExpectedPeer
+from pytunnel.tls.reasons import failed, incompatible, openssl_reason, stream_error
+from pytunnel.tls.session import Session, no_certificate, session_of
 from pytunnel.tls.verification import Verification
+from pytunnel.transport.errors import SinkBroke
+from pytunnel.transport.sockets import TURNS, SocketStream
+
+Ciphertext = bytes | bytearray | memoryview
+
+Carried = Callable[[int], None]
+"""Is told how many bytes of plaintext a turn has moved."""
 
 _RECORD = 16 * 1024  # RFC 8446, 5.1: the most plaintext that one record holds
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """What a finished handshake agreed on, for logs; `peer` is None where the peer presented nothing.
-
-    `seconds` is how long it took, where that was measured.
-    """
-
-    version: str
-    cipher: str
-    peer: x509.Certificate | None
-    seconds: float = 0.0
-
-    @property
-    def peer_name(self) -> str:
-        """The names that the peer presented."""
-        return presented_names(self.peer) if self.peer is not None else "no certificate"
 
 
 class TlsStream(trio.abc.HalfCloseableStream):
@@ -67,7 +59,8 @@ class TlsStream(trio.abc.HalfCloseableStream):
         self._tls = SSL.Connection(context)
         self._verification = Verification(place, expected)
         self._tls.set_app_data(self._verification)
-        self._ciphertext: bytes | bytearray = b""  # where OpenSSL reads: it must not go away before all is read
+        self._ciphertext: Ciphertext = b""  # where OpenSSL reads: it must not go away before all is read
+        self._drained = False  # whether OpenSSL wants to be fed before it can decrypt more
         self._shown: tuple[memoryview, records.Buffer] | None = None
         self._send_lock = trio.Lock()
         self._eof_sent = False
@@ -99,7 +92,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
                 raise self._handshake_error(error) from error
             else:
                 await self._flush()
-                return self._session()
+                return session_of(self._tls, self._place)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Plaintext, at least one byte and about a turn at most, or b"" after the peer's close_notify.
@@ -114,16 +107,15 @@ class TlsStream(trio.abc.HalfCloseableStream):
         """The same without a copy: what is shown is valid until the next call, and released by it."""
         self._take_back()
         await trio.lowlevel.checkpoint_if_cancelled()
-        limit = records.TURN if max_bytes is None else min(max_bytes, records.TURN)
+        limit = records.ROOM if max_bytes is None else min(max_bytes, records.ROOM)
         while not self._peer_closed:
             if self._failure is not None:
                 raise self._failure
-            plaintext = self._decrypt(limit)
-            if plaintext:
+            if self._drained:
+                await self._feed()
+            if plaintext := self._decrypt(limit):
                 self._heard = True
                 return plaintext
-            if not self._peer_closed:
-                await self._feed()
         return memoryview(b"")
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -138,13 +130,51 @@ class TlsStream(trio.abc.HalfCloseableStream):
         try:
             for start in range(0, len(data), records.TURN):
                 piece = data if len(data) <= records.TURN else memoryview(data)[start : start + records.TURN]
-                size = records.encrypt(self._tls, piece, buffer)
-                await self.transport.send_all(records.view(buffer, size))
-        except SSL.Error as error:
-            raise self._stream_error(error) from error
+                await self.transport.send_all(records.view(buffer, self._encrypt(piece, buffer)))
         finally:
             records.give_back(buffer)
             self._send_lock.release()
+
+    @property
+    def is_over_socket(self) -> bool:
+        """Whether `send_from` and `receive_into` can be used."""
+        return isinstance(self.transport, SocketStream)
+
+    async def send_from(self, source: SocketStream, carried: Carried) -> None:
+        """Encrypt and send what `source` says until its end of file, which is not passed on.
+
+        The same as a loop of receive_some and send_all, at nine tenths of the cost: the bytes lie in the shared
+        buffers all the way. `carried` is told the bytes of each turn. Raises SinkBroke where the transport takes no
+        more, and what reading `source` raises.
+        """
+        carrier, turns = self._socket(), 0
+        while (size := await self._send_turn(source, carrier)) != 0:
+            if size is None:
+                await source.wait_readable()
+                continue
+            carried(size)
+            turns += 1
+            if not turns % TURNS:
+                await trio.lowlevel.checkpoint()
+
+    async def receive_into(self, sink: SocketStream, carried: Carried) -> None:
+        """Decrypt what the peer sends, until its close_notify, and send it to `sink`: the way back of `send_from`.
+
+        Raises SinkBroke where `sink` takes no more, and what receive_some raises.
+        """
+        carrier, turns = self._socket(), 0
+        await self._pass_on(self._decrypt(records.ROOM), sink, carried)  # it came with the end of the handshake
+        while not self._peer_closed:
+            plaintext = self._receive_now(carrier)
+            if plaintext is None:
+                await self._answer()
+                await carrier.wait_readable()
+                continue
+            await self._pass_on(plaintext, sink, carried)
+            turns += 1
+            if not turns % TURNS:
+                await self._answer()
+                await trio.lowlevel.checkpoint()
 
     async def send_eof(self) -> None:
         """Tell the peer with a close_notify that nothing more comes; reading goes on."""
@@ -177,12 +207,67 @@ class TlsStream(trio.abc.HalfCloseableStream):
         finally:
             await self.transport.aclose()
 
+    async def _send_turn(self, source: SocketStream, carrier: SocketStream) -> int | None:
+        """Encrypt and send what is there: its size, 0 at the end of file, None when nothing is there yet."""
+        while self._send_lock.locked():
+            async with self._send_lock:
+                pass  # somebody has finished sending
+        with records.borrowed_buffer() as cipher:
+            with records.borrowed_buffer() as plain:
+                room = records.view(plain, records.TURN)
+                size = source.read_now(room)
+                if not size:
+                    return size
+                ciphertext = records.view(cipher, self._encrypt(room[:size], cipher))
+            try:
+                if rest := carrier.write_now(ciphertext):
+                    async with self._send_lock:
+                        await carrier.send_all(rest)
+            except trio.BrokenResourceError as error:
+                raise SinkBroke(str(error)) from error.__cause__
+        return size
+
+    def _receive_now(self, carrier: SocketStream) -> memoryview | None:
+        """A turn's plaintext, which may be empty; None when nothing has come yet."""
+        with records.borrowed_buffer() as buffer:
+            room = records.view(buffer, records.CIPHERTEXT)
+            size = carrier.read_now(room)
+            if size is None:
+                return None
+            self._let_decrypt(room[:size])
+            return self._decrypt(records.ROOM)  # that is all of it, so that the buffer is free again
+
+    async def _pass_on(self, plaintext: memoryview, sink: SocketStream, carried: Carried) -> None:
+        """Send decrypted bytes to `sink`, then raise what ended the connection, if anything did."""
+        if plaintext:
+            self._heard = True
+            try:
+                if rest := sink.write_now(plaintext):
+                    await sink.send_all(rest)
+            except trio.BrokenResourceError as error:
+                raise SinkBroke(str(error)) from error.__cause__
+            carried(len(plaintext))
+        self._take_back()
+        if self._failure is not None:
+            raise self._failure
+
+    def _socket(self) -> SocketStream:
+        if not isinstance(self.transport, SocketStream):
+            raise TypeError(f"TLS runs over {type(self.transport).__name__} here, and not over a socket")
+        return self.transport
+
     async def _begin_sending(self) -> None:
         """Take the lock that keeps the order of ciphertext; a free one costs no turn of the scheduler."""
         try:
             self._send_lock.acquire_nowait()
         except trio.WouldBlock:
             await self._send_lock.acquire()
+
+    def _encrypt(self, plaintext: bytes | bytearray | memoryview, buffer: records.Buffer) -> int:
+        try:
+            return records.encrypt(self._tls, plaintext, buffer)
+        except SSL.Error as error:
+            raise self._stream_error(error) from error
 
     def _decrypt(self, limit: int) -> memoryview:
         """Plaintext of all complete records that OpenSSL was fed, up to `limit` bytes.
@@ -194,7 +279,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
         if ended is not None:
             records.feed(self._tls, b"")  # what follows the end is for nobody
         if size < limit:
-            self._ciphertext = b""
+            self._ciphertext, self._drained = b"", True
         if isinstance(ended, SSL.ZeroReturnError):
             self._peer_closed = True
         elif ended is not None:
@@ -215,28 +300,34 @@ class TlsStream(trio.abc.HalfCloseableStream):
 
     async def _feed(self) -> None:
         self._take_back()
-        if unsaid := records.unsaid(self._tls):
-            await self._send_answer(unsaid)
-        self._ciphertext = await self.transport.receive_some(records.ROOM)
-        if not self._ciphertext:
+        await self._answer()
+        self._let_decrypt(await self.transport.receive_some(records.CIPHERTEXT))
+
+    def _let_decrypt(self, ciphertext: Ciphertext) -> None:
+        """Feed OpenSSL what came from the transport; nothing is the transport's end, which says TruncatedStream."""
+        if not ciphertext:
             self._broken = True
             raise TruncatedStream(
                 f"{self._place} ended the connection without TLS's close_notify, so bytes may be missing"
             )
-        records.feed(self._tls, self._ciphertext)
+        self._ciphertext, self._drained = ciphertext, False
+        records.feed(self._tls, ciphertext)
 
-    async def _send_answer(self, size: int) -> None:
+    async def _answer(self) -> None:
         """Send what OpenSSL answers to the peer's own messages (to a KeyUpdate; that it refuses to renegotiate).
 
         Who is sending already takes it along: a reader that waited for a writer could wait for ever. Raises TlsError
         where a peer that takes nothing demands ever more.
         """
+        size = records.unsaid(self._tls)
+        if not size:
+            return
         try:
             self._send_lock.acquire_nowait()
         except trio.WouldBlock:
             if size > records.MOST_UNSAID:
                 self._broken = True
-                raise TlsError(_failed(self._place, "it demands answers, and does not take them")) from None
+                raise TlsError(failed(self._place, "it demands answers, and does not take them")) from None
             return
         try:
             await self._send_pending()
@@ -281,47 +372,14 @@ class TlsStream(trio.abc.HalfCloseableStream):
             while size := records.collect(self._tls, buffer):
                 await self.transport.send_all(records.view(buffer, size))
 
-    def _session(self) -> Session:
-        try:
-            certificate = self._tls.get_peer_certificate(as_cryptography=True)
-        except MALFORMED as error:
-            raise HandshakeError(f"{self._place} presented a certificate that can't be read ({error})") from error
-        if certificate is None and self._tls.get_context().get_verify_mode() & SSL.VERIFY_PEER:
-            raise PeerRejected(self._no_certificate())
-        version = self._tls.get_protocol_version_name()
-        return Session(version, self._tls.get_cipher_name() or "unknown cipher", certificate)
-
     def _handshake_error(self, error: SSL.Error) -> TlsError:
         if self._verification.refusal is not None:
             return PeerRejected(self._verification.refusal)
         reason = openssl_reason(error)
         if "did not return a certificate" in reason:
-            return PeerRejected(self._no_certificate())
-        return _incompatible(self._place, reason, heard=False) or HandshakeError(_failed(self._place, reason))
-
-    def _no_certificate(self) -> str:
-        return f"{self._place} presented no certificate; both sides must present one"
+            return PeerRejected(no_certificate(self._place))
+        return incompatible(self._place, reason, heard=False) or HandshakeError(failed(self._place, reason))
 
     def _stream_error(self, error: SSL.Error) -> TlsError:
         self._broken = True
-        reason = openssl_reason(error)
-        return _incompatible(self._place, reason, heard=self._heard) or TlsError(_failed(self._place, reason))
-
-
-def _incompatible(place: str, reason: str, *, heard: bool) -> Incompatible | None:
-    """The error where OpenSSL's reason is one that lasts; `heard` is whether any data has come from the peer."""
-    if "alert" in reason and ("certificate" in reason or "unknown ca" in reason):
-        return Incompatible(f"{place} did not accept our certificate ({reason}); its log says why")
-    if "alert internal error" in reason and not heard:  # OpenSSL's alert for a name that its application refuses
-        return Incompatible(f"{place} did not accept our certificate, perhaps its name ({reason}); its log says why")
-    if heard:
-        return None
-    if "wrong version number" in reason or "http request" in reason or "packet length too long" in reason:
-        return Incompatible(f"{place} does not speak TLS here ({reason}); is it the right port?")
-    if "no shared cipher" in reason or "protocol version" in reason or "unsupported protocol" in reason:
-        return Incompatible(f"{place} and this end have no TLS version or cipher in common ({reason})")
-    return None
-
-
-def _failed(place: str, reason: str) -> str:
-    return f"the TLS connection with {place} failed: {reason}"
+        return stream_error(self._place, openssl_reason(error), heard=self._heard)

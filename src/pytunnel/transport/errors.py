@@ -1,6 +1,8 @@
-"""The error of the transport layer."""
+"""The errors of the transport layer."""
 
 from __future__ import annotations
+
+import trio
 
 from pytunnel.errors import PytunnelError
 
@@ -21,3 +23,7 @@ class TransportError(PytunnelError):
 
 class WebSocketError(TransportError):
     """A client that asked for no WebSocket of ours, or an end that broke the rules of one."""
+
+
+class SinkBroke(trio.BrokenResourceError):
+    """Writing failed, as opposed to reading, where one call does both."""

@@ -153,3 +153,27 @@ def _tcp_socket(stream: Stream) -> SocketStream | None:
     if isinstance(connected, SocketStream) and connected.socket.family != trio.socket.AF_UNIX:
         return connected
     return None
+
+
+def socket_to_read(stream: trio.abc.ReceiveStream) -> SocketStream | None:
+    """The socket that a plain stream's bytes come from as they are, or None."""
+    match stream:
+        case SocketStream():
+            return stream
+        case process.ProcessStream():
+            return stream.connection
+        case trio.StapledStream():
+            return socket_to_read(stream.receive_stream)
+    return None
+
+
+def socket_to_write(stream: trio.abc.SendStream) -> SocketStream | None:
+    """The socket that a plain stream's bytes go to as they are, or None."""
+    match stream:
+        case SocketStream():
+            return stream
+        case process.ProcessStream():
+            return stream.connection
+        case trio.StapledStream():
+            return socket_to_write(stream.send_stream)
+    return None

@@ -23,28 +23,28 @@ GRACE = 5.0
 class ProcessStream(trio.abc.HalfCloseableStream):
     """A running program and the connection to it. Closing it ends the program and everything that it started."""
 
-    def __init__(self, process: trio.Process, stream: SocketStream) -> None:
+    def __init__(self, process: trio.Process, connection: SocketStream) -> None:
         self.process = process
-        self._stream = stream
+        self.connection = connection
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """What the program wrote; b"" when it has closed its output."""
-        return await self._stream.receive_some(max_bytes)
+        return await self.connection.receive_some(max_bytes)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Write to the program's standard input."""
-        await self._stream.send_all(data)
+        await self.connection.send_all(data)
 
     async def send_eof(self) -> None:
         """Let the program see the end of its standard input."""
         try:
-            await self._stream.send_eof()
+            await self.connection.send_eof()
         except trio.BrokenResourceError:
             return  # it has ended already and needs no end of file
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the program reads."""
-        await self._stream.wait_send_all_might_not_block()
+        await self.connection.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
         """Close the connection, then wait for the program; after GRACE seconds SIGTERM, after as many SIGKILL.
@@ -52,7 +52,7 @@ class ProcessStream(trio.abc.HalfCloseableStream):
         Cancelling shortens nothing but the first wait: a program must not outlive its connection.
         """
         try:
-            await trio.aclose_forcefully(self._stream)
+            await trio.aclose_forcefully(self.connection)
             with trio.move_on_after(GRACE):
                 await self.process.wait()
         finally:

@@ -12,7 +12,9 @@ import socket
 
 import trio
 
-_TURNS = 8  # calls in a row that may go on without giving way: about two milliseconds of work
+TURNS = 8
+"""Calls in a row that may go on without giving way to other tasks: about two milliseconds of work."""
+
 _MOST = 192 * 1024  # bytes
 
 
@@ -34,17 +36,37 @@ class SocketStream(trio.abc.HalfCloseableStream):
             except OSError as error:
                 raise _broken(error) from error
 
+    def read_now(self, room: memoryview) -> int | None:
+        """Read into `room`: how many bytes, 0 at the end, None when nothing is there yet; raises as receive_some."""
+        try:
+            return os.readv(self._descriptor(), (room,))
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise _broken(error) from error
+
+    def write_now(self, data: memoryview) -> memoryview:
+        """Send what the socket takes at once, and return the rest; raises as send_all."""
+        try:
+            while data:
+                data = data[os.write(self._descriptor(), data) :]
+        except BlockingIOError:
+            return data
+        except OSError as error:
+            raise _broken(error) from error
+        return data
+
+    async def wait_readable(self) -> None:
+        """Wait until `read_now` has something to tell."""
+        await trio.lowlevel.wait_readable(self._descriptor())
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send everything; raises trio.BrokenResourceError or trio.ClosedResourceError."""
         await self._give_way()
-        rest = memoryview(data)
+        rest = self.write_now(memoryview(data))
         while rest:
-            try:
-                rest = rest[os.write(self._descriptor(), rest) :]
-            except BlockingIOError:
-                await trio.lowlevel.wait_writable(self._descriptor())
-            except OSError as error:
-                raise _broken(error) from error
+            await trio.lowlevel.wait_writable(self._descriptor())
+            rest = self.write_now(rest)
 
     async def send_eof(self) -> None:
         """Let the peer see the end of what we send."""
@@ -72,7 +94,7 @@ class SocketStream(trio.abc.HalfCloseableStream):
 
     async def _give_way(self) -> None:
         self._turns += 1
-        if self._turns % _TURNS:
+        if self._turns % TURNS:
             await trio.lowlevel.checkpoint_if_cancelled()
         else:
             await trio.lowlevel.checkpoint()

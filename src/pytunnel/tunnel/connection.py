@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from pytunnel.tls.stream import Session
+from pytunnel.tls.session import Session
 from pytunnel.tunnel.relay import Traffic
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 import trio
 
 from pytunnel.errors import PytunnelError
-from pytunnel.tls.records import TURN
-from pytunnel.tls.stream import TlsStream
+from pytunnel.tls.records import ROOM, TURN
+from pytunnel.tls.stream import Carried, TlsStream
+from pytunnel.transport import places
+from pytunnel.transport.errors import SinkBroke
 
 _LAST_WORDS = 1.0  # seconds that a side has to say why it takes no more
 
@@ -32,6 +34,16 @@ class Traffic:
     last_outward: float = field(default_factory=trio.current_time)
     last_inward: float = field(default_factory=trio.current_time)
 
+    def went_out(self, size: int) -> None:
+        """Count bytes that went outward."""
+        self.outward += size
+        self.last_outward = trio.current_time()
+
+    def came_in(self, size: int) -> None:
+        """Count bytes that went inward."""
+        self.inward += size
+        self.last_inward = trio.current_time()
+
 
 class ConnectionFailed(PytunnelError):
     """A connection that ended by an error or a limit; the text says how and where."""
@@ -39,10 +51,6 @@ class ConnectionFailed(PytunnelError):
 
 class IdleTooLong(ConnectionFailed):
     """No byte came either way for as long as is allowed."""
-
-
-class _SinkBroke(trio.BrokenResourceError):
-    """Writing failed, as opposed to reading."""
 
 
 @dataclass(slots=True)
@@ -75,9 +83,9 @@ async def relay(
             source, sink = (near, far) if outward else (far, near)
             ended, opposite_ended = (outward_ended, inward_ended) if outward else (inward_ended, outward_ended)
             try:
-                await _copy(source, sink, traffic, outward=outward)
+                await _copy(source, sink, traffic.went_out if outward else traffic.came_in)
             except (PytunnelError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                if isinstance(error, _SinkBroke):
+                if isinstance(error, SinkBroke):
                     # What it said before may still be on its way: an answer, or the TLS alert that tells the reason.
                     # Until it has read them, what its peer still sends is taken and thrown away: closing a socket
                     # with unread bytes is a reset, and a reset overtakes last words.
@@ -107,18 +115,24 @@ async def relay(
         raise failure.error
 
 
-async def _copy(source: trio.abc.Stream, sink: trio.abc.Stream, traffic: Traffic, *, outward: bool) -> None:
-    receive = source.receive_view if isinstance(source, TlsStream) else source.receive_some
-    while data := await receive(TURN):
-        await _write(sink, data)
-        if outward:
-            traffic.outward += len(data)
-            traffic.last_outward = trio.current_time()
-        else:
-            traffic.inward += len(data)
-            traffic.last_inward = trio.current_time()
-        data = b""  # while we wait for more, nothing is kept
+async def _copy(source: trio.abc.Stream, sink: trio.abc.Stream, carried: Carried) -> None:
+    """Carry all until the source's end of file, and that too."""
+    plain_source, plain_sink = places.socket_to_read(source), places.socket_to_write(sink)
+    if isinstance(sink, TlsStream) and sink.is_over_socket and plain_source is not None:
+        await sink.send_from(plain_source, carried)
+    elif isinstance(source, TlsStream) and source.is_over_socket and plain_sink is not None:
+        await source.receive_into(plain_sink, carried)
+    else:
+        await _copy_turns(source, sink, carried)
     await _write(sink, b"")
+
+
+async def _copy_turns(source: trio.abc.Stream, sink: trio.abc.Stream, carried: Carried) -> None:
+    receive = source.receive_view if isinstance(source, TlsStream) else source.receive_some
+    while data := await receive(ROOM):
+        await _write(sink, data)
+        carried(len(data))
+        data = b""  # while we wait for more, nothing is kept
 
 
 async def _discard(source: trio.abc.Stream) -> None:
@@ -137,7 +151,7 @@ async def _write(sink: trio.abc.Stream, data: bytes | bytearray | memoryview) ->
         else:
             await sink.aclose()
     except trio.BrokenResourceError as error:
-        raise _SinkBroke(str(error)) from error.__cause__
+        raise SinkBroke(str(error)) from error.__cause__
 
 
 def _next_limit(

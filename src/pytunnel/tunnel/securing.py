@@ -11,8 +11,9 @@ from OpenSSL import SSL
 from pytunnel.tls.context import Side
 from pytunnel.tls.errors import HandshakeError
 from pytunnel.tls.identity import ExpectedPeer, ascii_host, parse_address
+from pytunnel.tls.session import Session
 from pytunnel.tls.settings import TlsSettings
-from pytunnel.tls.stream import Session, TlsStream
+from pytunnel.tls.stream import TlsStream
 from pytunnel.transport.endpoint import Endpoint, TcpEndpoint
 from pytunnel.transport.names import Confirmed, confirmed_names
 from pytunnel.transport.places import Stream

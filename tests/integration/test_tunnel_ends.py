@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -141,6 +142,28 @@ def test_programs_end_with_their_connections(ends: Ends) -> None:
         client.recv(100)
     assert comes_true(lambda: _programs_of(listening) == 0, LIMIT)
     assert listening.process.poll() is None
+
+
+COMMITS = """
+import os, pathlib, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: signal.setitimer(signal.ITIMER_REAL, 0.5))
+os.write(1, b"ready")
+sys.stdin.buffer.read()
+pathlib.Path(__file__).with_name("complete").touch()
+"""
+
+
+@pytest.mark.parametrize("cut", ["connection", "draining"])
+def test_a_program_does_not_take_a_cut_for_an_end_of_file(ends: Ends, tmp_path: Path, cut: str) -> None:
+    (tmp_path / "commits.py").write_text(COMMITS)
+    program = f"exec:{sys.executable} -S {tmp_path}/commits.py"
+    listening, connecting = ends.pair(program, "--drain-timeout", "0.1", connect_options=("--drain-timeout", "0.1"))
+    with dial(connecting.port) as client:
+        assert client.recv(5) == b"ready"
+        client.sendall(b"half of it")
+        (connecting if cut == "connection" else listening).signal(signal.SIGTERM)
+        assert comes_true(lambda: _programs_of(listening) == 0, LIMIT)
+    assert not (tmp_path / "complete").exists()
 
 
 # Failures.

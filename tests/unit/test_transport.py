@@ -503,6 +503,38 @@ async def test_cancelling_ends_a_program_at_once(monkeypatch: pytest.MonkeyPatch
     assert trio.current_time() - began < 5
 
 
+# On SIGTERM it goes on for half a second; at an end of file it takes what it has for complete.
+COMMITS = (
+    "import os, pathlib, signal, sys; later = lambda *_: signal.setitimer(signal.ITIMER_REAL, 0.5);"
+    "signal.signal(signal.SIGTERM, later); os.write(1, b'ready');"
+    "sys.stdin.buffer.read(); pathlib.Path(sys.argv[1]).touch()"
+)
+
+
+@in_trio
+async def test_a_program_sees_no_end_of_file_where_its_connection_is_aborted(tmp_path: Path) -> None:
+    complete = tmp_path / "complete"
+    stream = await process.spawn([sys.executable, "-S", "-c", COMMITS, str(complete)])
+    assert await stream.receive_some() == b"ready"
+    await stream.send_all(b"half of it")
+    await places.abort(stream)
+    assert stream.process.returncode == -signal.SIGALRM
+    assert not complete.exists()
+
+
+@in_trio
+async def test_a_program_that_does_not_end_when_its_connection_is_aborted_is_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(process, "GRACE", 0.1)
+    stream = await process.spawn([sys.executable, "-S", "-c", IGNORES])
+    assert await stream.receive_some() == b"ready"
+    await places.abort(stream)
+    assert stream.process.returncode == -signal.SIGKILL
+    with pytest.raises(trio.ClosedResourceError):
+        await stream.receive_some()
+
+
 # One connection that is there already.
 
 

@@ -119,7 +119,12 @@ def check_dialling(endpoint: Endpoint, options: SocketOptions) -> None:
 
 
 async def abort(stream: Stream) -> None:
-    """Close at once, and let the other end see an error where its kind of connection can show one."""
+    """Close, and let the other end see no end of file where its kind of connection allows that: TCP is reset, a program
+    ended first. A Unix socket has nothing but an end of file, unless we leave bytes of the other end unread.
+    """
+    if isinstance(stream, process.ProcessStream):
+        await stream.abort()
+        return
     connected = _tcp_socket(stream)
     if connected is not None:
         tcp.reset(connected)

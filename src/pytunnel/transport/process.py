@@ -59,6 +59,17 @@ class ProcessStream(trio.abc.HalfCloseableStream):
             with trio.CancelScope(shield=True):
                 await _end(self.process)
 
+    async def abort(self) -> None:
+        """End the program by SIGTERM, after GRACE seconds by SIGKILL, and close the connection only then.
+
+        A socket pair has no reset: a program that still ran would take the close for the end of what it reads.
+        """
+        try:
+            with trio.CancelScope(shield=True):
+                await _end(self.process)
+        finally:
+            await trio.aclose_forcefully(self.connection)
+
 
 async def spawn(
     argv: Sequence[str],
@@ -116,5 +127,3 @@ async def _end(process: trio.Process) -> None:
 def _signal_group(process: trio.Process, number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, number)
-
-

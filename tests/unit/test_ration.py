@@ -6,6 +6,7 @@ import json
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from pytunnel.system.logs import JsonFormatter
 from pytunnel.tunnel.ration import LINES, PERIOD, LineRation
@@ -43,6 +44,23 @@ async def test_what_was_left_out_is_counted_when_its_period_is_over(caplog: pyte
     (record,) = caplog.records
     assert record.getMessage().startswith("7 more connections failed before they were secured")
     assert json.loads(JsonFormatter().format(record))["connections"] == 7
+
+
+@in_trio_without_waiting
+async def test_what_was_left_out_is_told_where_nobody_comes_any_more(caplog: pytest.LogCaptureFixture) -> None:
+    ration = LineRation()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ration.report)
+        await wait_all_tasks_blocked()  # as in a tunnel, which reports from its start on
+        for _ in range(LINES + 7):
+            ration.take()
+        await trio.sleep(PERIOD + 1)
+        assert [text.split()[0] for text in caplog.messages] == ["7"]
+        for _ in range(LINES + 3):
+            ration.take()
+        await trio.sleep(PERIOD + 1)
+        nursery.cancel_scope.cancel()
+    assert [text.split()[0] for text in caplog.messages] == ["7", "3"]
 
 
 @in_trio_without_waiting

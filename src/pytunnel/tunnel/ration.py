@@ -49,13 +49,14 @@ class LineRation:
 
     def summarise(self) -> None:
         """Write how many lines were left out since the last summary; nothing if none were."""
-        if self._left_out:
-            log.warning(
-                "%d more connections failed before they were secured; only the first %d in %g s are named",
-                self._left_out,
-                LINES,
-                PERIOD,
-                extra={"fields": {"connections": self._left_out}},
-            )
+        if not self._left_out:
+            return  # whoever waits for the first goes on waiting
+        log.warning(
+            "%d more connections failed before they were secured; only the first %d in %g s are named",
+            self._left_out,
+            LINES,
+            PERIOD,
+            extra={"fields": {"connections": self._left_out}},
+        )
         self._left_out = 0
         self._exhausted = trio.Event()

@@ -210,6 +210,14 @@ async def test_a_source_address_of_another_family_is_refused() -> None:
     assert "is of another family than the target's" in await failure(target, SocketOptions(bind_host="::1"))
 
 
+@in_trio
+async def test_a_source_address_of_one_family_reaches_a_name_with_both() -> None:
+    trio.socket.set_custom_hostname_resolver(Names(both=("::1", "127.0.0.1"), **{"127.0.0.3": ("127.0.0.3",)}))
+    (listener,) = await listening()
+    stream = await places.dial(TcpEndpoint("both", port_of(listener)), SocketOptions(bind_host="127.0.0.3"))
+    assert socket_of(stream).getpeername()[0] == "127.0.0.1"
+
+
 @pytest.mark.parametrize("wanted", [True, False])
 @in_trio
 async def test_nagle_s_algorithm_is_off_unless_it_is_asked_for(wanted: bool) -> None:

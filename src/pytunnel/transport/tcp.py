@@ -140,16 +140,19 @@ async def _listen(
 
 async def _dial_once(endpoint: TcpEndpoint, options: SocketOptions) -> SocketStream:
     failures: list[str] = []
-    refused = True
+    refusals: list[bool] = []
     for family, address in await _resolve(endpoint, options, passive=False):
         try:
             return await _connect(family, address, options)
+        except TransportError as error:  # there is no source address for this one, which says nothing of the host
+            failures.append(f"{address[0]}: {error}")
         except trio.TooSlowError:
             failures.append(f"{address[0]}: no answer within {options.connect_timeout:g} s")
-            refused = False
+            refusals.append(False)
         except OSError as error:
             failures.append(f"{address[0]}: {os.strerror(error.errno or 0).lower()}")
-            refused = refused and error.errno == errno.ECONNREFUSED
+            refusals.append(error.errno == errno.ECONNREFUSED)
+    refused = bool(refusals) and all(refusals)
     raise TransportError(f"{endpoint} can't be reached ({'; '.join(failures)})", refused=refused)
 
 

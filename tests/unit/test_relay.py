@@ -279,6 +279,18 @@ async def test_a_connection_without_a_byte_for_long_is_ended() -> None:
     assert trio.current_time() - began == pytest.approx(60)
 
 
+@pytest.mark.parametrize(("idle_limit", "mute_limit"), [(60, None), (None, 60)])
+@in_trio_without_waiting
+async def test_the_time_that_a_connection_took_to_be_made_is_not_silence(
+    idle_limit: float | None, mute_limit: float | None
+) -> None:
+    line = memory_line()
+    await trio.sleep(100)  # dialled, with retries
+    began = trio.current_time()
+    await failure_of(line, idle_limit, mute_limit)
+    assert trio.current_time() - began == pytest.approx(60)
+
+
 @pytest.mark.parametrize("outward", [True, False])
 @in_trio_without_waiting
 async def test_a_byte_either_way_keeps_a_connection(outward: bool) -> None:

@@ -34,6 +34,10 @@ class Traffic:
     last_outward: float = field(default_factory=trio.current_time)
     last_inward: float = field(default_factory=trio.current_time)
 
+    def begin(self) -> None:
+        """From now on the connection can carry bytes: that none came while it was made is no silence."""
+        self.last_outward = self.last_inward = trio.current_time()
+
     def went_out(self, size: int) -> None:
         """Count bytes that went outward."""
         self.outward += size
@@ -75,6 +79,7 @@ async def relay(
     all the time: what one of them sends says nothing of whether it arrives. Raises ConnectionFailed.
     """
     failure = _Failure()
+    traffic.begin()
     async with trio.open_nursery() as nursery:
         watchdog = trio.CancelScope()
         outward_ended, inward_ended = trio.Event(), trio.Event()

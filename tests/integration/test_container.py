@@ -21,11 +21,10 @@ from pytunnel.tls.settings import TlsSettings
 from tests.support.credentials import settings_of
 from tests.support.ends import NODE2, Ends
 from tests.support.plain import dial, talk
-from tests.support.programs import needs
+from tests.support.programs import AS_ANYONE, can_be_anyone, needs
 from tests.support.tunnels import LIMIT, Program, credentials, pytunnel, ran, started
 from tests.support.web import ask
 
-AS_ANYONE = ("setpriv", "--reuid=54321", "--regid=54321", "--clear-groups")
 AS_PROCESS_1 = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
@@ -42,10 +41,6 @@ def children_of(process: int) -> list[int]:
 
 def can_be_process_1() -> bool:
     return shutil.which(AS_PROCESS_1[0]) is not None and ran([*AS_PROCESS_1, "true"]).returncode == 0
-
-
-def can_be_anyone() -> bool:
-    return os.geteuid() == 0 and ran([*AS_ANYONE, *pytunnel("--version")]).returncode == 0
 
 
 only_where_namespaces_can_be_made = pytest.mark.skipif(not can_be_process_1(), reason="needs root and unshare")

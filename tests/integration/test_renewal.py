@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.request import urlopen
 
 import pytest
@@ -23,7 +24,8 @@ from lab.certificates import Identity, authority, bundle_pem, expired, issued, s
 from lab.waiting import comes_true
 from tests.support.ends import NODE1, NODE2
 from tests.support.plain import dial, digest, echo, read_all, serving, some_data, talk
-from tests.support.tunnels import LIMIT, Program, pytunnel, started
+from tests.support.programs import AS_ANYONE, can_be_anyone, needs
+from tests.support.tunnels import LIMIT, Program, pytunnel, ran, started
 
 CA = authority("Test Authority")
 
@@ -144,6 +146,31 @@ def test_files_that_cannot_be_used_are_refused_and_the_old_ones_stay(
         program.wait_for("INFO certificates renewed")
         assert presented(program, client) != before
         assert reloads(program) == {"ok": 1, "failed": 1}
+
+
+@needs("setpriv")
+@pytest.mark.skipif(not can_be_anyone(), reason="needs root, and a Python that other users may run")
+def test_a_directory_that_is_closed_while_the_tunnel_runs_ends_nothing(tmp_path: Path) -> None:
+    own = self_signed(NODE2)
+    with TemporaryDirectory() as opened:
+        place = Path(opened)
+        place.chmod(0o755)
+        (place / "ca").mkdir()
+        for name, content in (("node.pem", own.combined_pem()), ("ca/bundle.crt", own.certificate_pem())):
+            (place / name).write_bytes(content)
+            (place / name).chmod(0o644)
+        words = [f"--cert={place}/node.pem", f"--ca={place}/ca/bundle.crt", "127.0.0.1:0", "exec:cat"]
+        with started([*AS_ANYONE, *pytunnel("listen", *words)]) as program:
+            program.wait_for("accepting ")
+            (place / "ca").chmod(0o700)
+            program.wait_for("ERROR the certificates are NOT renewed, .*bundle.crt can't be read: Permission denied")
+            (place / "ca").chmod(0o755)
+            program.wait_for("INFO certificates renewed")
+            program.signal(signal.SIGTERM)
+            assert program.wait() == 0
+        (place / "ca").chmod(0o700)
+        refused = ran([*AS_ANYONE, *pytunnel("listen", *words)])
+        assert (refused.returncode, "Traceback" in refused.stderr) == (22, False)
 
 
 def test_a_peer_of_an_added_ca_is_let_in_and_one_of_a_removed_ca_no_more(volume: Volume, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from lab.certificates import (
     self_signed,
 )
 from pytunnel.tls.context import make_context
-from pytunnel.tls.credentials import Credentials, describe_subject, expiry_date, load_credentials
+from pytunnel.tls.credentials import Credentials, describe_subject, expiry_date, key_warnings, load_credentials
 from pytunnel.tls.errors import CredentialsError
 from pytunnel.tls.settings import TlsSettings
 from tests.support.credentials import settings_of
@@ -341,7 +341,72 @@ def test_any_damage_to_a_file_is_refused_in_one_line(place: Path, data: st.DataO
     assert said.isprintable()
 
 
+# What comes to light when a part of a certificate is looked at, not when it is read.
+
+
+def with_der(certificate: bytes, old: bytes, new: bytes) -> bytes:
+    """A certificate or a list in PEM with other bytes in it."""
+    label = x509_label(certificate)
+    der = base64.b64decode(b"".join(certificate.splitlines()[1:-1]))
+    assert old in der
+    return b"-----BEGIN %s-----\n" % label + base64.encodebytes(der.replace(old, new)) + b"-----END %s-----\n" % label
+
+
+def x509_label(pem: bytes) -> bytes:
+    return pem.splitlines()[0].removeprefix(b"-----BEGIN ").removesuffix(b"-----")
+
+
+P256 = bytes.fromhex("2a8648ce3d030107")
+
+
+def test_a_certificate_with_a_key_of_an_unknown_kind_is_refused(place: Path) -> None:
+    strange = with_der(NODE1.certificate_pem(), P256, P256[:-1] + b"\x7f")
+    said = refusal(combined(place, strange + NODE1.key_pem()))
+    assert f"the certificate in {place}/node.pem breaks the rules of X.509" in said
+
+
+def test_a_certificate_with_a_subject_that_is_no_text_is_refused(place: Path) -> None:
+    strange = with_der(NODE1.certificate_pem(), b"node1", b"node\xff")
+    assert "breaks the rules of X.509" in refusal(combined(place, strange + NODE1.key_pem()))
+
+
+def test_a_revocation_list_of_an_unknown_version_is_refused(place: Path) -> None:
+    strange = with_der(revoking(CA, [ISSUED]), bytes([2, 1, 1, 0x30]), bytes([2, 1, 7, 0x30]))
+    write(place / "ca.pem", CA.certificate_pem() + strange)
+    assert "a revocation list (CRL) in" in refusal(combined(place, NODE1.combined_pem()))
+
+
+def test_a_revocation_list_that_openssl_alone_cannot_read_is_refused(place: Path) -> None:
+    issuer_text = bytes([0x0C, 9]) + b"Authority"
+    strange = with_der(revoking(CA, [ISSUED]), issuer_text, bytes([0x04, 9]) + b"Authority")  # no string
+    write(place / "ca.pem", CA.certificate_pem() + strange)
+    wanted = combined(place, NODE1.combined_pem())
+    with pytest.raises(CredentialsError, match="OpenSSL can't read one of the revocation lists"):
+        make_context(wanted, load_credentials(wanted))
+
+
+# Places that can't be looked at.
+
+
+def test_a_name_that_is_too_long_is_named(place: Path) -> None:
+    wanted = combined(place, NODE1.combined_pem())
+    assert "File name too long" in refusal(replace(wanted, ca=place / ("a" * 300)))
+    assert "File name too long" in refusal(replace(wanted, revoked=(place / ("a" * 300),)))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file; run the tests as another user too")
+def test_a_directory_that_is_not_ours_to_enter_is_named(place: Path) -> None:
+    wanted = combined(place, NODE1.combined_pem())
+    (place / "closed").mkdir(mode=0)
+    assert "closed/ca.pem can't be read: Permission denied" in refusal(replace(wanted, ca=place / "closed" / "ca.pem"))
+
+
 # Warnings.
+
+
+def test_a_key_that_is_gone_when_its_mode_is_asked_for_is_named(place: Path) -> None:
+    with pytest.raises(CredentialsError, match=r"the key file .* does not exist"):
+        key_warnings(place / "gone.pem")
 
 
 @pytest.mark.parametrize(("mode", "shown"), [(0o604, "0604"), (0o644, "0644"), (0o777, "0777")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -159,3 +160,19 @@ async def test_changes_that_follow_each_other_are_one(tmp_path: Path) -> None:
         assert waiting.cancelled_caught
     finally:
         watch.close()
+
+
+@in_trio
+async def test_a_name_that_is_too_long_keeps_nothing_else_from_being_watched(tmp_path: Path) -> None:
+    (tmp_path / "a.pem").write_text("old")
+    too_long = tmp_path / ("a" * 300) / "b.pem"
+    assert await notices([too_long, tmp_path / "a.pem"], lambda: (tmp_path / "a.pem").write_text("new"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look into every directory; run the tests as another user too")
+@in_trio
+async def test_a_directory_that_can_not_be_entered_is_told_and_the_others_are_watched(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0)
+    watch = PathWatch([tmp_path / "closed", tmp_path / "closed" / "a.pem", tmp_path / "b.pem"])
+    watch.close()
+    assert watch.unwatched == [tmp_path / "closed"]

@@ -73,13 +73,13 @@ def check_ca(path: Path, now: datetime.datetime | None = None) -> tuple[list[x50
         lists = read_lists(path)
         moment = now or datetime.datetime.now(datetime.UTC)
         findings = [*_ca_findings(path, trusted, moment), *_revocation_findings(path, lists, moment)]
+        summary = "trusts " + ", ".join(describe_subject(certificate) for certificate in trusted)
+        if lists:
+            summary += "; with revocation lists of " + ", ".join(describe_name(item.issuer) for item in lists)
     except CredentialsError as error:
         return [], [Finding(Level.FAULT, str(path), str(error))]
     except MALFORMED as error:
         return [], [Finding(Level.FAULT, str(path), f"a certificate in it breaks the rules of X.509 ({error})")]
-    summary = "trusts " + ", ".join(describe_subject(certificate) for certificate in trusted)
-    if lists:
-        summary += "; with revocation lists of " + ", ".join(describe_name(item.issuer) for item in lists)
     return trusted, findings or [Finding(Level.OK, str(path), summary)]
 
 

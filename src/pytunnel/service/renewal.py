@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import Protocol
 
 import trio
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from pytunnel.errors import PytunnelError
+from pytunnel.system import logs
 from pytunnel.system.pathwatch import PathWatch
 from pytunnel.tls.context import make_context
 from pytunnel.tls.credentials import Credentials, describe_subject, expiry_date, load_credentials
 from pytunnel.tls.errors import CredentialsError
+from pytunnel.tls.identity import MALFORMED
 from pytunnel.tls.settings import TlsSettings
 
 _MOST_READINGS = 5
 _READING_LIMIT = 10.0  # seconds
+_AGAIN = 60.0  # seconds until what could not be read, or watched, is tried again
 
 log = logging.getLogger(__name__)
 
@@ -47,29 +50,31 @@ class Renewal:
     def __init__(self, settings: TlsSettings) -> None:
         self._settings = settings
         self._one_at_a_time = trio.Lock()
+        self._failure: str | None = None  # of the last reading
         self._watch = self._open_watch()
 
     async def run(self, holder: Holder) -> None:
-        """Renew after each change of a file until cancelled, or until the system lets us watch no more."""
+        """Renew after each change of a file until cancelled; what fails is tried again after a minute."""
         try:
-            while self._watch is not None:
-                await self._watch.changed()
-                self._watch.close()
-                self._watch = self._open_watch()  # before the files are read, and where their links lead now
-                await self.renew(holder)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._follow_changes, holder)
+                nursery.start_soon(self._repeat_failures, holder)
         finally:
             if self._watch is not None:
                 self._watch.close()
 
-    async def renew(self, holder: Holder) -> None:
-        """Read all files, and take them if they can be used."""
+    async def renew(self, holder: Holder, *, repeated: bool = False) -> None:
+        """Read all files, and take them if they can be used. A failure that is `repeated` is not told again."""
         async with self._one_at_a_time:
             try:
                 credentials, context = await self._read()
             except PytunnelError as error:
-                holder.keep()
-                log.error("the certificates are NOT renewed, the old ones stay in use: %s", error)
+                if not (repeated and self._failure == str(error)):
+                    holder.keep()
+                    log.error("the certificates are NOT renewed, the old ones stay in use: %s", error)
+                self._failure = str(error)
                 return
+            self._failure = None
             holder.take(credentials, context)
             for warning in credentials.warnings:
                 log.warning("%s", warning)
@@ -80,6 +85,26 @@ class Renewal:
                 len(credentials.trusted),
             )
 
+    async def _follow_changes(self, holder: Holder) -> None:
+        while True:
+            if self._watch is None:
+                await trio.sleep(_AGAIN)
+                self._watch = self._open_watch(repeated=True)
+                if self._watch is None:
+                    continue
+            else:
+                await self._watch.changed()
+                self._watch.close()
+                self._watch = None
+                self._watch = self._open_watch()  # before the files are read, and where their links lead now
+            await self.renew(holder)
+
+    async def _repeat_failures(self, holder: Holder) -> None:
+        while True:
+            await trio.sleep(_AGAIN)
+            if self._failure is not None:
+                await self.renew(holder, repeated=True)
+
     async def _read(self) -> tuple[Credentials, SSL.Context]:
         """In a thread: connections go on meanwhile, and a file system that hangs delays nothing for long."""
         try:
@@ -88,11 +113,13 @@ class Renewal:
         except trio.TooSlowError as error:
             raise CredentialsError(f"the files could not be read within {_READING_LIMIT:g} s") from error
 
-    def _open_watch(self) -> PathWatch | None:
+    def _open_watch(self, *, repeated: bool = False) -> PathWatch | None:
         try:
             watch = PathWatch(_files(self._settings))
         except OSError as error:
-            log.warning("changes of the certificates' files go unnoticed (%s); send SIGHUP after one", error.strerror)
+            if not repeated:
+                reason = error.strerror
+                log.warning("changes of the certificates' files go unnoticed (%s); send SIGHUP after one", reason)
             return None
         for directory in watch.unwatched:
             log.warning("changes in %s may go unnoticed, it can't be read; send SIGHUP after one", directory)
@@ -107,14 +134,22 @@ def load(settings: TlsSettings) -> tuple[Credentials, SSL.Context]:
     for _ in range(_MOST_READINGS):
         before = _identities(settings)
         with suppress(CredentialsError):
-            credentials = load_credentials(settings)
-            context = make_context(settings, credentials)
+            loaded = _load_once(settings)
             if _identities(settings) == before:
-                return credentials, context
+                return loaded
         if _identities(settings) == before:
             break
-    credentials = load_credentials(settings)
-    return credentials, make_context(settings, credentials)
+    return _load_once(settings)
+
+
+def _load_once(settings: TlsSettings) -> tuple[Credentials, SSL.Context]:
+    """Raises CredentialsError and nothing else: whatever a file holds, it must not end what runs."""
+    try:
+        credentials = load_credentials(settings)
+        return credentials, make_context(settings, credentials)
+    except (OSError, SSL.Error, crypto.Error, *MALFORMED) as error:
+        reason = str(error) or type(error).__name__
+        raise CredentialsError(f"the certificates' files can't be used ({logs.one_line(reason)})") from error
 
 
 def _identities(settings: TlsSettings) -> list[tuple[int, ...] | None]:

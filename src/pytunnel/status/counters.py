@@ -22,6 +22,7 @@ from pytunnel.status.snapshot import (
 )
 from pytunnel.tls.credentials import Credentials, describe_subject
 from pytunnel.tls.errors import HandshakeError, PeerRejected, TlsError, TruncatedStream
+from pytunnel.tls.identity import MALFORMED
 from pytunnel.transport.errors import TransportError, WebSocketError
 from pytunnel.tunnel.connection import Connection
 from pytunnel.tunnel.relay import ConnectionFailed, IdleTooLong
@@ -164,11 +165,19 @@ def _rates(before: tuple[int, int], after: tuple[int, int], seconds: float) -> t
 
 def describe_certificates(credentials: Credentials) -> tuple[CertificateState, ...]:
     """Our own certificate, and those that we trust, with their times."""
-    trusted = sorted(set(credentials.trusted), key=lambda each: each.not_valid_after_utc)
+    trusted = sorted(set(filter(_is_understood, credentials.trusted)), key=lambda each: each.not_valid_after_utc)
     return (
         *_describe([credentials.certificate], own=True),
         *_describe(trusted[:_MOST_CERTIFICATES], own=False),
     )
+
+
+def _is_understood(certificate: x509.Certificate) -> bool:
+    """A bundle may hold certificates that break X.509's rules: trusted as OpenSSL reads them, they can't be shown."""
+    try:
+        return all((describe_subject(certificate), certificate.not_valid_before_utc, certificate.not_valid_after_utc))
+    except MALFORMED:
+        return False
 
 
 def _describe(certificates: Iterable[x509.Certificate], *, own: bool) -> Iterable[CertificateState]:

@@ -7,6 +7,8 @@ name that is looked up in it.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +18,7 @@ import trio
 from pytunnel.system.inotify import Change, Inotify
 
 _MOST_LINKS = 40  # as many as Linux follows, path_resolution(7)
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 _SETTLED = 0.3  # seconds without a change: a certificate and its key are two files, written one after the other
 _LATEST = 3.0  # seconds after the first change, however many follow
 
@@ -60,10 +63,11 @@ class PathWatch:
         self.unwatched: list[Path] = []
         for path in paths:
             self._note(path)
-            if path.is_dir():
+            if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises what whoever reads the path is to say
                 self._whole.add(path.resolve())
-                for entry in path.iterdir():
-                    self._note(entry)
+                with suppress(PermissionError, FileNotFoundError, NotADirectoryError):  # `_add` says so, or it changes
+                    for entry in path.iterdir():
+                        self._note(entry)
         self._inotify = Inotify()
         try:
             for directory in sorted({*self._names, *self._whole}):
@@ -96,11 +100,13 @@ class PathWatch:
         return change.directory in self._whole or change.name in self._names.get(change.directory, ())
 
     def _add(self, directory: Path) -> None:
-        with suppress(FileNotFoundError, NotADirectoryError):  # behind a name that is missing, and watched
-            try:
-                self._inotify.add(directory)
-            except PermissionError:
-                self.unwatched.append(directory)
+        try:
+            self._inotify.add(directory)
+        except PermissionError:
+            self.unwatched.append(directory)
+        except OSError as error:
+            if error.errno not in _NOT_THERE:  # these are behind a name that is missing, and watched
+                raise
 
     def _note(self, path: Path) -> None:
         for directory, name in lookups(path):

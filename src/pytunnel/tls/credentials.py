@@ -11,6 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -118,7 +119,7 @@ def _read_trusted(settings: TlsSettings) -> tuple[x509.Certificate, ...]:
 
 def read_trusted(place: Path) -> list[x509.Certificate]:
     """The certificates of a CA file, or of all files in a CA directory; raises CredentialsError."""
-    return _read_directory(place) if place.is_dir() else read_certificates(place, _CA)
+    return _read_directory(place) if _is_directory(place) else read_certificates(place, _CA)
 
 
 def _revoked_beside_trusted(settings: TlsSettings) -> Iterator[x509.CertificateRevocationList]:
@@ -151,10 +152,10 @@ def read_lists(place: Path, what: str = _CA) -> list[x509.CertificateRevocationL
 
     Raises CredentialsError, in which the place is called `what`.
     """
-    blocks = [block for path in _files_of(place, what) for block in _CRL_BLOCK.findall(_read_file(path, what))]
+    blocks = [block for path in _files_of(place, what) for block in _CRL_BLOCK.findall(_read_file(path, what)[0])]
     try:
         return [x509.load_pem_x509_crl(block) for block in blocks]
-    except ValueError as error:
+    except MALFORMED as error:
         raise CredentialsError(
             f"a revocation list (CRL) in {place} can't be understood ({_first_line(error)})"
         ) from error
@@ -162,7 +163,7 @@ def read_lists(place: Path, what: str = _CA) -> list[x509.CertificateRevocationL
 
 def _files_of(place: Path, what: str) -> list[Path]:
     """The place itself, or the files in it if it is a directory; c_rehash's links to the same file count once."""
-    if not place.is_dir():
+    if not _is_directory(place):
         return [place]
     try:
         files = {os.path.realpath(path) for path in place.iterdir() if not path.name.startswith(".")}
@@ -171,12 +172,17 @@ def _files_of(place: Path, what: str) -> list[Path]:
         raise CredentialsError(f"the {what} {place} can't be read: {error.strerror}") from error
 
 
+def _is_directory(place: Path) -> bool:
+    """False also for what can't be looked at: whoever opens it says why."""
+    return os.path.isdir(place)  # noqa: PTH112 - Path.is_dir raises PermissionError, and OSError for too long a name
+
+
 def _read_directory(directory: Path) -> list[x509.Certificate]:
     files = _files_of(directory, _CA)
     found = [
         certificate
         for path in files
-        if b"-----BEGIN CERTIFICATE-----" in _read_file(path, _CA)
+        if b"-----BEGIN CERTIFICATE-----" in _read_file(path, _CA)[0]
         for certificate in read_certificates(path, _CA)
     ]
     if not found:
@@ -184,10 +190,12 @@ def _read_directory(directory: Path) -> list[x509.Certificate]:
     return found
 
 
-def _read_file(path: Path, what: str) -> bytes:
+def _read_file(path: Path, what: str) -> tuple[bytes, int]:
+    """What the file holds, and its mode: both of the same file, whatever takes its name meanwhile."""
     try:
         with open(path, "rb", opener=_without_waiting) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            mode = os.fstat(file.fileno()).st_mode
+            if not stat.S_ISREG(mode):
                 raise CredentialsError(f"the {what} {path} is no regular file; expected a PEM file")
             data = file.read(_LARGEST_FILE + 1)
     except FileNotFoundError as error:
@@ -199,7 +207,7 @@ def _read_file(path: Path, what: str) -> bytes:
         ) from error
     if len(data) > _LARGEST_FILE:
         raise CredentialsError(f"the {what} {path} is larger than {_LARGEST_FILE} bytes; expected a PEM file")
-    return data
+    return data, mode
 
 
 def _without_waiting(path: str, flags: int) -> int:
@@ -209,7 +217,7 @@ def _without_waiting(path: str, flags: int) -> int:
 
 def read_certificates(path: Path, what: str = _CERTIFICATE) -> list[x509.Certificate]:
     """All certificates of a PEM file, at least one; raises CredentialsError, in which the file is called `what`."""
-    data = _read_file(path, what)
+    data, _ = _read_file(path, what)
     if b"-----BEGIN " not in data:
         raise CredentialsError(f"the {what} {path} holds no PEM text; expected a -----BEGIN CERTIFICATE----- block")
     if b"CERTIFICATE-----" not in data:
@@ -223,12 +231,12 @@ def read_certificates(path: Path, what: str = _CERTIFICATE) -> list[x509.Certifi
 
 def holds_key(path: Path) -> bool:
     """Whether the file holds a private key, perhaps besides certificates; raises CredentialsError."""
-    return _KEY_MARK in _read_file(path, _CERTIFICATE)
+    return _KEY_MARK in _read_file(path, _CERTIFICATE)[0]
 
 
 def read_key(path: Path, *, combined: bool) -> PrivateKey:
     """The private key of a PEM file, which may hold the certificate too (`combined`); raises CredentialsError."""
-    data = _read_file(path, _CERTIFICATE if combined else "key file")
+    data, _ = _read_file(path, _CERTIFICATE if combined else "key file")
     start = data.find(_KEY_MARK)
     if start < 0:
         advice = "append it, or name the key's file (--key, tkey)" if combined else "expected a PEM private key"
@@ -249,8 +257,11 @@ def read_key(path: Path, *, combined: bool) -> PrivateKey:
 
 
 def key_warnings(path: Path) -> tuple[str, ...]:
-    """A key that others can read still works (Kubernetes mounts them so), but never silently."""
-    mode = stat.S_IMODE(path.stat().st_mode)
+    """A key that others can read still works (Kubernetes mounts them so), but never silently.
+
+    Raises CredentialsError.
+    """
+    mode = stat.S_IMODE(_read_file(path, "key file")[1])
     if not mode & stat.S_IRWXO:
         return ()
     return (f"the private key in {path} is open to every user of this host (mode {mode:04o}); run: chmod o-rwx {path}",)
@@ -258,21 +269,36 @@ def key_warnings(path: Path) -> tuple[str, ...]:
 
 def check_key(key: PrivateKey, key_file: Path, certificate: x509.Certificate, path: Path) -> None:
     """Raise CredentialsError unless the key of `key_file` is the one of the certificate of `path`."""
-    if _public_bytes(key.public_key()) != _public_bytes(certificate.public_key()):
+    with _understood(path):
+        name, public = describe_subject(certificate), _public_bytes(certificate.public_key())
+    if _public_bytes(key.public_key()) != public:
         raise CredentialsError(
             f"the key in {key_file} does not belong to the certificate "
-            f"{describe_subject(certificate)} in {path}; give the key that this certificate was made with"
+            f"{name} in {path}; give the key that this certificate was made with"
         )
 
 
 def check_dates(certificate: x509.Certificate, path: Path, now: datetime.datetime) -> None:
     """Raise CredentialsError unless the certificate of `path` is valid at the moment `now`."""
-    name = describe_subject(certificate)
-    if now > certificate.not_valid_after_utc:
+    with _understood(path):
+        name = describe_subject(certificate)
+        begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now > ends:
         raise CredentialsError(f"the certificate {name} in {path} expired on {expiry_date(certificate)}; renew it")
-    if now < certificate.not_valid_before_utc:
-        begin = certificate.not_valid_before_utc.isoformat(timespec="seconds")
+    if now < begins:
+        begin = begins.isoformat(timespec="seconds")
         raise CredentialsError(f"the certificate {name} in {path} is not valid before {begin}; is the clock right?")
+
+
+@contextmanager
+def _understood(path: Path) -> Iterator[None]:
+    """Parts of a certificate are parsed at the first look at them: until then it may break X.509's rules unnoticed."""
+    try:
+        yield
+    except MALFORMED as error:
+        raise CredentialsError(
+            f"the certificate in {path} breaks the rules of X.509 ({_first_line(error)}); make it anew"
+        ) from error
 
 
 def _public_bytes(key: PublicKeyTypes) -> bytes:

@@ -54,7 +54,7 @@ def trust_only(
     """Make `trusted` the certificates that a chain may end in; with CRLs, none of `revoked` is accepted.
 
     With any CRL at all, a peer's issuer must have one: else a list that was forgotten would revoke nobody.
-    Raises CredentialsError for a certificate that OpenSSL, which is stricter than cryptography, can't read.
+    Raises CredentialsError for a certificate or a CRL that OpenSSL, which is stricter than cryptography, can't read.
     """
     for certificate in trusted:
         try:
@@ -67,7 +67,10 @@ def trust_only(
     # A node's own certificate in the bundle is a trust anchor although it is no CA and has an issuer elsewhere.
     flags = crypto.X509StoreFlags.PARTIAL_CHAIN
     for revocation_list in revoked:
-        store.add_crl(revocation_list)
+        try:
+            store.add_crl(revocation_list)
+        except crypto.Error as error:
+            raise CredentialsError("OpenSSL can't read one of the revocation lists (CRLs); make it anew") from error
         flags |= crypto.X509StoreFlags.CRL_CHECK
     store.set_flags(flags)
 

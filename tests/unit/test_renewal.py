@@ -1,0 +1,144 @@
+"""Certificates that are read again: whatever the files hold, it ends nothing, and what failed is tried again."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from OpenSSL import SSL, crypto
+
+from lab.certificates import self_signed
+from pytunnel.service import renewal
+from pytunnel.service.renewal import Renewal, load
+from pytunnel.system.pathwatch import PathWatch
+from pytunnel.tls.credentials import Credentials, load_credentials
+from pytunnel.tls.errors import CredentialsError
+from pytunnel.tls.settings import TlsSettings
+from tests.support.concurrency import in_trio
+from tests.support.credentials import settings_of
+
+NODE = self_signed("node1.my.cluster")
+A_MINUTE = 60.0
+
+
+@pytest.fixture
+def wanted(tmp_path: Path) -> TlsSettings:
+    return settings_of(tmp_path / "node1", NODE, [NODE])
+
+
+class Holding:
+    """Counts what it is given."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.kept = 0
+
+    def take(self, credentials: Credentials, context: SSL.Context) -> None:
+        self.taken += 1
+
+    def keep(self) -> None:
+        self.kept += 1
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), ValueError("InvalidData"), crypto.Error([("", "", "too long")])]
+)
+def test_whatever_reading_comes_to_is_one_kind_of_error(
+    wanted: TlsSettings, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(settings: TlsSettings) -> Credentials:
+        raise error
+
+    monkeypatch.setattr(renewal, "load_credentials", fail)
+    with pytest.raises(CredentialsError, match="the certificates' files can't be used"):
+        load(wanted)
+
+
+@in_trio
+async def test_files_that_can_not_be_looked_at_do_not_end_who_reads_them_again(
+    wanted: TlsSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    holding = Holding()
+    await Renewal(replace(wanted, ca=Path("a" * 300))).renew(holding)
+    assert (holding.taken, holding.kept) == (0, 1)
+    assert "File name too long" in caplog.text
+
+
+def on_a_clock_that_is_put_forward(test: Callable[[trio.testing.MockClock], Awaitable[None]]) -> None:
+    """Run a test whose minutes pass when it says so."""
+    clock = trio.testing.MockClock()
+    trio.run(test, clock, clock=clock)
+
+
+async def comes(condition: Callable[[], bool]) -> None:
+    """Let threads do their work until the condition holds; a test that waits for ever fails by its own limit."""
+    for _ in range(2000):
+        if condition():
+            return
+        await trio.to_thread.run_sync(os.sched_yield)
+    raise AssertionError
+
+
+def test_a_reading_that_failed_is_repeated_after_a_minute(
+    wanted: TlsSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    holding, good = Holding(), load_credentials
+    tries: list[TlsSettings] = []
+
+    def fail(settings: TlsSettings) -> Credentials:
+        tries.append(settings)
+        raise OSError(5, "Input/output error")
+
+    async def test(clock: trio.testing.MockClock) -> None:
+        again = Renewal(wanted)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(again.run, holding)
+            monkeypatch.setattr(renewal, "load_credentials", fail)
+            await again.renew(holding)
+            failed = len(tries)
+            await trio.testing.wait_all_tasks_blocked()
+            clock.jump(A_MINUTE)
+            await comes(lambda: len(tries) > failed)
+            await trio.testing.wait_all_tasks_blocked()
+            monkeypatch.setattr(renewal, "load_credentials", good)
+            clock.jump(A_MINUTE)
+            await comes(lambda: holding.taken == 1)
+            nursery.cancel_scope.cancel()
+
+    on_a_clock_that_is_put_forward(test)
+    assert holding.kept == 1
+    assert caplog.text.count("NOT renewed") == 1  # the same words every minute would fill the log
+
+
+def test_a_watch_that_could_not_be_had_is_tried_again_after_a_minute(
+    wanted: TlsSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    holding, good = Holding(), PathWatch
+
+    def fail(paths: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    async def test(clock: trio.testing.MockClock) -> None:
+        monkeypatch.setattr(renewal, "PathWatch", fail)
+        again = Renewal(wanted)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(again.run, holding)
+            for _ in range(2):
+                await trio.testing.wait_all_tasks_blocked()
+                clock.jump(A_MINUTE)
+            await trio.testing.wait_all_tasks_blocked()
+            assert holding.taken == 0
+            monkeypatch.setattr(renewal, "PathWatch", good)
+            clock.jump(A_MINUTE)
+            await comes(lambda: holding.taken == 1)
+            nursery.cancel_scope.cancel()
+
+    caplog.set_level(logging.WARNING)
+    on_a_clock_that_is_put_forward(test)
+    assert caplog.text.count("Too many open files") == 1

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import pwd
+import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pytunnel.certs.access import Reader, check_access, find_reader
+from pytunnel.certs.access import Reader, advise_owner, check_access, find_reader, ourselves, run_as
 from pytunnel.certs.errors import CertsError
 from pytunnel.certs.findings import Level
 
@@ -99,6 +101,67 @@ def test_a_file_that_is_not_there_is_left_to_other_checks(folder: Path) -> None:
 def test_a_user_that_does_not_exist_is_named() -> None:
     with pytest.raises(CertsError, match="this host has no user 'no-such-user'"):
         find_reader("no-such-user")
+
+
+def test_a_link_that_leads_nowhere_is_left_to_other_checks(folder: Path) -> None:
+    (folder / "a.crt").symlink_to(folder / "none")
+    assert check_access(folder / "a.crt", ourselves()) == []
+
+
+def test_a_file_is_given_to_a_user_by_a_command_that_can_be_typed() -> None:
+    assert advise_owner(Path("/etc/a b;c"), "mysql") == "run: chown mysql '/etc/a b;c'"
+
+
+def test_no_command_gives_away_what_a_link_leads_to(folder: Path) -> None:
+    (folder / "link").symlink_to("/etc/shadow")
+    advice = advise_owner(folder / "link", "mysql")
+    assert ("chown" in advice, "/etc/shadow" in advice) == (False, True)
+
+
+def said(*command: str, reader: Reader | None = None, limit: float = 20.0) -> str:
+    return run_as(reader or ourselves(), command, limit=limit).stdout.decode()
+
+
+def test_a_program_has_no_terminal_of_ours() -> None:
+    standard_input, line = said("sh", "-c", "readlink /proc/self/fd/0; cat /proc/self/stat").splitlines()
+    session, terminal = line.rpartition(")")[2].split()[3:5]
+    assert (standard_input, terminal) == ("/dev/null", "0")
+    assert int(session) != os.getsid(0)
+
+
+def test_a_program_sees_nothing_of_our_environment_but_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "x")
+    names = {line.partition("=")[0] for line in said("env").splitlines()}
+    assert names == {"PATH", "LC_ALL"}
+
+
+@needs_root
+def test_a_program_of_another_user_has_that_user_s_groups_alone(nobody: Reader) -> None:
+    ours = os.getgroups()
+    os.setgroups([54321])
+    try:
+        assert said("id", "-G", reader=nobody).split() == [str(nobody.gid)]
+    finally:
+        os.setgroups(ours)
+
+
+def test_a_program_that_talks_without_end_is_ended_and_kept_small() -> None:
+    assert len(said("head", "-c", "10000000", "/dev/zero")) <= 64 * 1024
+    with pytest.raises(subprocess.TimeoutExpired):
+        said("yes", limit=0.5)
+
+
+def test_a_program_that_closes_its_output_is_not_waited_for_without_end() -> None:
+    with pytest.raises(subprocess.TimeoutExpired):
+        said("sh", "-c", "exec >&- 2>&-; sleep 300", limit=0.5)
+
+
+def test_what_a_program_left_behind_is_ended_and_not_waited_for() -> None:
+    left = int(said("sh", "-c", "sleep 300 & echo $!"))
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{left}/stat").exists() and ") Z " not in Path(f"/proc/{left}/stat").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.skipif(ROOT, reason="root may ask in every user's name")

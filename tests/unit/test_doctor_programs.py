@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lab.ports import free_port
-from pytunnel.certs.access import ourselves
+from pytunnel.certs.access import find_reader, ourselves
 from pytunnel.certs.findings import Level
 from pytunnel.doctor.port import Attempt, check_everywhere, check_port, examine_port
 from pytunnel.doctor.programs import (
@@ -22,6 +23,7 @@ from pytunnel.doctor.programs import (
     examine_method,
     examine_option_reader,
     examine_rsync,
+    find_runner,
     parse_rsync_version,
 )
 from pytunnel.doctor.server import RunningServer, ServerVersion, find_running, parse_path, parse_version, pid_file
@@ -33,7 +35,16 @@ from tests.support.options import options
 
 ASSUMED, KNOWN = SearchPath("/usr/bin", known=False), SearchPath("/usr/bin", known=True)
 NAME = "wsrep_sst_rsync_tunnel"
+ROOT = os.geteuid() == 0
 TAKEN = TransportError("taken", port_taken=True)
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A directory that everyone may enter; pytest's own is closed."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 def program(folder: Path, name: str, text: str, mode: int = 0o755) -> SearchPath:
@@ -57,7 +68,7 @@ def test_an_rsync_that_is_old_or_strange_is_warned_of(version: tuple[int, int, i
 
 
 def test_a_missing_rsync_is_a_fault(tmp_path: Path) -> None:
-    assert examine_rsync(SearchPath(str(tmp_path), known=True)).level is Level.FAULT
+    assert examine_rsync(SearchPath(str(tmp_path), known=True), ourselves()).level is Level.FAULT
 
 
 def test_a_missing_my_print_defaults_is_a_fault(tmp_path: Path) -> None:
@@ -94,6 +105,30 @@ def test_a_method_that_is_not_executable_is_a_fault(tmp_path: Path) -> None:
     assert (found.level, found.advice) == (Level.FAULT, f"run: chmod a+x {tmp_path}/{NAME}")
 
 
+def test_a_link_to_a_method_that_is_not_executable_is_not_followed_blindly(tmp_path: Path) -> None:
+    program(tmp_path, "elsewhere", "pytunnel", mode=0o644)
+    (tmp_path / NAME).symlink_to(tmp_path / "elsewhere")
+    found = examine_method("rsync_tunnel", SearchPath(str(tmp_path), known=True), ourselves())
+    assert found.advice == f"run: chmod a+x {tmp_path}/elsewhere"
+
+
+def test_a_method_that_the_server_s_user_can_not_read_is_a_fault(open_directory: Path) -> None:
+    search = program(open_directory, NAME, "echo pytunnel 1.0", mode=0o711 if ROOT else 0o311)
+    found = examine_method("rsync_tunnel", search, find_reader("nobody") if ROOT else ourselves())
+    assert (found.level, "can't be read" in found.text, "Permission denied" in found.text) == (Level.FAULT, True, True)
+
+
+def test_who_is_not_root_runs_the_programs_where_the_server_s_user_is_not_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert find_runner(None) is not None
+
+
+def test_a_path_without_measure_is_not_searched() -> None:
+    assert parse_path(b"PATH=" + 9000 * b"/:") is None
+
+
 @pytest.mark.parametrize(
     ("name", "advice"), [(NAME, "ln -s /opt/pytunnel/"), ("wsrep_sst_clone", "install the package")]
 )
@@ -128,13 +163,13 @@ def test_the_pid_file_is_where_the_options_say() -> None:
 
 def test_a_process_that_is_no_server_is_not_taken_for_one(tmp_path: Path) -> None:
     (tmp_path / "m.pid").write_text(f"{os.getpid()}\n")
-    assert find_running(options("pid-file=m.pid"), tmp_path) is None
+    assert find_running(options("pid-file=m.pid"), tmp_path, None) is None
 
 
 def test_a_pid_file_that_is_missing_or_broken_means_no_server(tmp_path: Path) -> None:
     (tmp_path / "m.pid").write_text("none")
-    assert find_running(options("pid-file=m.pid"), tmp_path) is None
-    assert find_running(options("pid-file=missing.pid"), tmp_path) is None
+    assert find_running(options("pid-file=m.pid"), tmp_path, None) is None
+    assert find_running(options("pid-file=missing.pid"), tmp_path, None) is None
 
 
 def test_the_server_s_path_is_read_from_its_environment() -> None:

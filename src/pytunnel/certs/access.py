@@ -1,11 +1,20 @@
-"""May the database server's user read a file? Asked of the kernel, as that user: groups and ACLs count."""
+"""May the database server's user read a file? Asked of the kernel, as that user: groups and ACLs count.
+
+That user may be an attacker who waits for root to ask. What is run in his name gets no terminal, no environment and no
+open file of ours, and no time without end; what we advise to do gives him nothing that he chose by a link.
+"""
 
 from __future__ import annotations
 
 import os
 import pwd
+import selectors
+import shlex
+import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +22,7 @@ from pytunnel.certs.errors import CertsError
 from pytunnel.certs.findings import Finding, Level
 
 _LIMIT = 10.0  # seconds for one question; a file system that hangs is no answer
+_MOST_OUTPUT = 64 * 1024  # bytes of each stream that are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +76,26 @@ def _closed_file(path: Path, reader: Reader) -> str | None:
     files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
     for file in files:
         if not may(reader, "-r", file):
-            status = file.stat()
-            return (
-                f"the user {reader.name} can't read {file} (owner {user_name(status.st_uid)}, "
-                f"mode {status.st_mode & 0o7777:04o}); run: chown {reader.name} {file}"
-            )
+            return _why_unreadable(file, reader)
     return None
+
+
+def _why_unreadable(file: Path, reader: Reader) -> str | None:
+    try:
+        status = file.stat()
+    except OSError:  # a link that leads nowhere: other checks tell of it
+        return None
+    return (
+        f"the user {reader.name} can't read {file} (owner {user_name(status.st_uid)}, "
+        f"mode {status.st_mode & 0o7777:04o}); {advise_owner(file, reader.name)}"
+    )
+
+
+def advise_owner(path: Path, user: str) -> str:
+    """How to make the file or directory that user's. chown would follow a link, which that user may have made."""
+    if path.is_symlink():
+        return f"it is a link to {os.path.realpath(path)}: put what belongs to the user {user} in the link's place"
+    return f"run: chown {user} {shlex.quote(str(path))}"
 
 
 def may(reader: Reader, question: str, path: Path) -> bool:
@@ -85,22 +109,60 @@ def may(reader: Reader, question: str, path: Path) -> bool:
 def run_as(
     reader: Reader, command: Sequence[str], *, limit: float, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a program as that user, in the root directory, for `limit` seconds at most; its output is in the result.
+    """Run a program as that user, in the root directory, for `limit` seconds at most; the beginning of its output is in
+    the result.
 
-    Raises OSError and subprocess.TimeoutExpired.
+    It has a session of its own, so no terminal of ours; of our environment it gets PATH, or `environment` instead. What
+    it started is ended with it. Raises OSError and subprocess.TimeoutExpired.
     """
     foreign = os.geteuid() != reader.uid
-    return subprocess.run(
+    process = subprocess.Popen(
         command,
         user=reader.uid if foreign else None,
         group=reader.gid if foreign else None,
         extra_groups=reader.groups if foreign else None,
+        start_new_session=True,
         cwd="/",
-        env=environment,
-        capture_output=True,
-        timeout=limit,
-        check=False,
+        env=environment or {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
+    with process:
+        try:
+            output, errors = _collect(process, limit)
+        finally:
+            # It is not waited for before, so the number of its group is still its own.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+def _collect(process: subprocess.Popen[bytes], limit: float) -> tuple[bytes, bytes]:
+    """What the program says until it ends, whoever else still holds its output. Raises subprocess.TimeoutExpired."""
+    deadline = time.monotonic() + limit
+    assert process.stdout is not None
+    assert process.stderr is not None
+    said = {process.stdout.fileno(): b"", process.stderr.fileno(): b""}
+    ended = os.pidfd_open(process.pid)
+    try:
+        with selectors.DefaultSelector() as selector:
+            for descriptor in (ended, *said):
+                selector.register(descriptor, selectors.EVENT_READ)
+            ready: set[int] = set()
+            while ready != {ended}:
+                left = deadline - time.monotonic()
+                ready = {key.fd for key, _ in selector.select(max(left, 0))}
+                if left <= 0 or not ready:
+                    raise subprocess.TimeoutExpired(process.args, limit)
+                for descriptor in ready - {ended}:
+                    data = os.read(descriptor, _MOST_OUTPUT)
+                    said[descriptor] = (said[descriptor] + data)[:_MOST_OUTPUT]
+                    if not data:
+                        selector.unregister(descriptor)
+    finally:
+        os.close(ended)
+    return said[process.stdout.fileno()], said[process.stderr.fileno()]
 
 
 def user_name(uid: int) -> str:

@@ -94,7 +94,11 @@ def read_roles(node: Node, roles: Sequence[Role]) -> tuple[Settings, list[Findin
 
 def _read_settings(node: Node, method: Method, role: Role) -> SstSettings:
     settings = read_settings(node.sst, files_of(node.call(role), method, node.sst, node.mysqld))
-    return replace(settings, tls=in_datadir(settings.tls, node.datadir))
+    tls = in_datadir(settings.tls, node.datadir)
+    for file in files.files_of(tls):
+        if files.is_special(file.path):  # before anybody opens it, as root
+            raise SstError(f"{file.path} is neither a file nor a directory; expected a PEM file")
+    return replace(settings, tls=tls)
 
 
 async def _examine_address(node: Node, roles: Sequence[Role], settings: Settings) -> list[Finding]:
@@ -141,7 +145,7 @@ def _examine_files(node: Node, roles: Sequence[Role], settings: Settings) -> lis
     for use in merge(_uses(node, roles, settings)):
         named = files.files_of(use.tls)
         here = files.examine_files(f"{use.title} files", named, node.account)
-        if not any(files.hidden_from_us(file.path) for file in named):
+        if not any(files.hidden_from_us(file.path) or files.is_special(file.path) for file in named):
             here += examine_certificates(use, now)
         found += here
     for chosen in settings.values():
@@ -210,7 +214,7 @@ def _own_certificate(settings: SstSettings | None) -> x509.Certificate | None:
 def _examine_programs(node: Node) -> list[Finding]:
     found = []
     if node.method is not None or node.method_name in _BY_RSYNC:
-        found.append(programs.examine_rsync(node.search))
+        found.append(programs.examine_rsync(node.search, node.account))
     if node.method is not None:
         found.append(programs.examine_option_reader(node.search))
     if node.method_name != "skip":

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import grp
 import os
+import shlex
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pytunnel.certs.access import Reader, check_access, may, user_name
+from pytunnel.certs.access import Reader, advise_owner, check_access, may, user_name
 from pytunnel.doctor.findings import Finding, fault, from_sentence, ok, warning
 from pytunnel.tls.settings import TlsSettings
 
@@ -60,7 +61,10 @@ def examine_files(check: str, files: Sequence[NamedFile], account: Reader | None
             found.append(warning(check, text, "run this with sudo, or as the server's user"))
         if is_there(file.path, unknown=False):
             names.append(str(file.path))
-            if account is not None:
+            if is_special(file.path):
+                text = f"{file.path} is neither a file nor a directory, and was not opened"
+                found.append(fault(check, text, "put the file there that is meant"))
+            elif account is not None:
                 found += check_mode(check, file, file.path.stat(), account)
     if found or not names:
         return found
@@ -79,6 +83,11 @@ def hidden_from_us(path: Path) -> bool:
     return not os.access(path, os.R_OK)
 
 
+def is_special(path: Path) -> bool:
+    """Whether it is a pipe, a device or a socket: to open one may wait without end, or do something."""
+    return is_there(path, unknown=False) and not path.is_file() and not path.is_dir()
+
+
 def is_there(path: Path, *, unknown: bool) -> bool:
     """Whether the path exists; `unknown` is the answer where a directory above it is closed to us."""
     try:
@@ -91,16 +100,16 @@ def check_mode(check: str, file: NamedFile, status: os.stat_result, account: Rea
     """Who else may read the key, or change the file, by its owner and mode. What others may read, the key's own check
     says."""
     found = []
-    mode, advice = stat.S_IMODE(status.st_mode), f"run: chown {account.name} {file.path}"
+    mode, advice = stat.S_IMODE(status.st_mode), advise_owner(file.path, account.name)
     if file.private and status.st_uid not in (0, account.uid):
         text = f"the key in {file.path} belongs to the user {user_name(status.st_uid)}, who can read it"
         found.append(warning(check, text, advice))
     if file.private and mode & stat.S_IRWXG and status.st_gid not in (0, account.gid, *account.groups):
         text = f"the key in {file.path} is open to the group {_group_name(status.st_gid)} (mode {mode:04o})"
-        found.append(warning(check, text, f"run: chmod g-rwx {file.path}"))
+        found.append(warning(check, text, f"run: chmod g-rwx {shlex.quote(str(file.path))}"))
     if not file.private and mode & stat.S_IWOTH:
         text = f"every user of this host can change {file.path} (mode {mode:04o}), and so whom this node trusts"
-        found.append(warning(check, text, f"run: chmod o-w {file.path}"))
+        found.append(warning(check, text, f"run: chmod o-w {shlex.quote(str(file.path))}"))
     return found
 
 
@@ -149,8 +158,8 @@ def _examine_directory(directory: NamedDirectory, account: Reader | None) -> lis
         return []
     user = account.name if account is not None else "the server's user"
     if parent == path:
-        return [fault(DIRECTORIES, f"{user} can't write to {title} {path}", f"run: chown {user} {path}")]
-    advice = f"run: install -d -o {user} {path}"
+        return [fault(DIRECTORIES, f"{user} can't write to {title} {path}", advise_owner(path, user))]
+    advice = f"run: install -d -o {user} {shlex.quote(str(path))}"
     if writable:
         text = f"{title} {path} does not exist; a joiner makes it, but no server starts without it"
         return [warning(DIRECTORIES, text, advice)]

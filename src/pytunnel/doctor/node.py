@@ -11,7 +11,7 @@ from pathlib import Path
 from pytunnel.certs.access import Reader, find_reader, user_name
 from pytunnel.certs.errors import CertsError
 from pytunnel.doctor.findings import Finding, fault, from_error, ok, warning
-from pytunnel.doctor.programs import SearchPath
+from pytunnel.doctor.programs import SearchPath, find_runner
 from pytunnel.doctor.server import (
     PROGRAMS,
     SERVICE_PATH,
@@ -92,25 +92,29 @@ async def read_node(named: OptionFiles, user: str | None) -> Node:
     )
     sst, mysqld = await read_group(request, "sst"), await read_server(request)
     datadir = Path(mysqld.get("datadir") or _DEFAULT_DATADIR)
-    running = find_running(mysqld, datadir)
-    search = SearchPath((running and running.path) or SERVICE_PATH, known=running is not None and bool(running.path))
     account, told = find_account(user, mysqld.get("user"))
+    running = find_running(mysqld, datadir, account)
+    search = SearchPath((running and running.path) or SERVICE_PATH, known=running is not None and bool(running.path))
     return Node(
         request=replace(request, datadir=datadir, auth=mysqld.get("wsrep-sst-auth")),
         sst=sst,
         mysqld=mysqld,
         account=account,
         user_finding=told,
-        version=_server_version(search.path),
+        version=_server_version(search.path, find_runner(account)),
         running=running,
         search=search,
     )
 
 
 def find_account(asked: str | None, configured: str | None) -> tuple[Reader | None, Finding]:
-    """The server's user: the one that is asked for, else the option files', else mysql, else ourselves."""
+    """The server's user: the one that is asked for, else the option files', else mysql, else ourselves, but not root: a
+    server runs as root only where it is told to."""
     if asked is not None:
         return find_reader(asked), ok(USER, f"{asked}, as asked for")
+    if not configured and not _exists(_DEFAULT_USER) and os.geteuid() == 0:
+        text = f"not known: [mysqld] names none, and this host has no user {_DEFAULT_USER}"
+        return None, warning(USER, text, "name it by --user, or by user in [mysqld]")
     default = _DEFAULT_USER if _exists(_DEFAULT_USER) else user_name(os.geteuid())
     name = configured or default
     if not _exists(name):
@@ -131,8 +135,8 @@ def _exists(user: str) -> bool:
     return True
 
 
-def _server_version(path: str) -> ServerVersion | None:
+def _server_version(path: str, runner: Reader | None) -> ServerVersion | None:
     places = os.pathsep.join((path, _SERVER_FOLDER))
     found = (shutil.which(name, path=places) for name in PROGRAMS)
     program = next((program for program in found if program is not None), None)
-    return ask_version(program) if program is not None else None
+    return ask_version(program, runner) if program is not None and runner is not None else None

@@ -1,11 +1,16 @@
-"""The programs that the server runs for a state transfer: are they where it looks, and will they run as its user?"""
+"""The programs that the server runs for a state transfer: are they where it looks, and will they run as its user?
+
+The server's user decides where it looks, and so what is found. It is read and run as that user, never as root.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +22,8 @@ RSYNC, METHOD, OPTION_READER = "rsync", "SST method", "my_print_defaults"
 
 _OLDEST_RSYNC = (3, 1)
 _LIMIT = 30.0  # seconds; a Python that starts from a cold disk takes a few
-_OURS = b"pytunnel"
+_OURS = "pytunnel"
+_OURS_WITHIN = 4096  # bytes
 _PREFIX = "wsrep_sst_"
 
 
@@ -44,12 +50,20 @@ class Answer:
         return lines[-1] if lines else "it said nothing"
 
 
-def examine_rsync(search: SearchPath) -> Finding:
+def find_runner(account: Reader | None) -> Reader | None:
+    """Who may run the server's programs: its user, or where that is not known ourselves, unless we are root."""
+    return ourselves() if account is None and os.geteuid() != 0 else account
+
+
+def examine_rsync(search: SearchPath, account: Reader | None) -> Finding:
     """Is rsync there, and which one?"""
     program = shutil.which("rsync", path=search.path)
     if program is None:
         return fault(RSYNC, f"not on the server's PATH ({search.path})", "install the package rsync")
-    return check_rsync(program, parse_rsync_version(_ask([program, "--version"], ourselves(), search).output))
+    runner = find_runner(account)
+    if runner is None:
+        return _not_run(RSYNC, program)
+    return check_rsync(program, parse_rsync_version(_ask([program, "--version"], runner, search).output))
 
 
 def check_rsync(program: str, version: tuple[int, int, int] | None) -> Finding:
@@ -92,22 +106,34 @@ def examine_method(method: str, search: SearchPath, account: Reader | None) -> F
             f"links to ({os.path.realpath(program)})",
             f"install it where the user {account.name} can read it, in /opt for example",
         )
+    if not Path(program).is_file():
+        return fault(METHOD, f"{program} is no regular file", "put the program there, or take it off the server's PATH")
     if method not in METHODS:
         return ok(METHOD, program)
-    if not is_ours(program):
+    runner = find_runner(account)
+    if runner is None:
+        return _not_run(METHOD, program)
+    beginning = _beginning_of(program, runner)
+    if beginning.status != 0:
+        return fault(
+            METHOD,
+            f"{program} can't be read by the user {runner.name}: {beginning.last_words}",
+            f"install it where the user {runner.name} can read it, with mode 0755",
+        )
+    if _OURS not in beginning.output:
         return warning(
             METHOD,
             f"{program} is another program, probably the socat script",
             "replace it by a link to pytunnel's (README, Move over from the socat script)",
         )
-    return check_answer(program, _ask([program, "--version"], account or ourselves(), search))
+    return check_answer(program, _ask([program, "--version"], runner, search))
 
 
 def check_absence(name: str, search: SearchPath, lying: str | None, elsewhere: str | None) -> Finding:
     """The method is not where the server looks; `lying` is a file of that name that can't be run, `elsewhere` the
     program that our own PATH leads to."""
     if lying is not None:
-        return fault(METHOD, f"{lying} is not executable", f"run: chmod a+x {lying}")
+        return fault(METHOD, f"{lying} is not executable", f"run: chmod a+x {shlex.quote(os.path.realpath(lying))}")
     if elsewhere is None:
         link = f"link it: ln -s /opt/pytunnel/{name} /usr/bin/ (README, Set up a cluster)"
         ours = name.removeprefix(_PREFIX) in METHODS
@@ -130,10 +156,14 @@ def check_answer(program: str, answer: Answer) -> Finding:
     return ok(METHOD, f"{program} runs ({answer.output.strip()})")
 
 
-def is_ours(program: str) -> bool:
-    """Whether the program is pytunnel's: only then may it be run to ask for its version."""
-    with Path(program).open("rb") as file:
-        return _OURS in file.read(4096)
+def _not_run(check: str, program: str) -> Finding:
+    text = f"{program} was not run: who the server's user is is not known, and root runs no program of another user's"
+    return warning(check, text, "name the server's user by --user")
+
+
+def _beginning_of(program: str, runner: Reader) -> Answer:
+    """Its first bytes, read as that user: nothing is opened that this user could not open, nor waited for."""
+    return _answer(["head", "-c", str(_OURS_WITHIN), "--", program], runner, None)
 
 
 def _lying_about(name: str, path: str) -> str | None:
@@ -141,10 +171,13 @@ def _lying_about(name: str, path: str) -> str | None:
     return next((str(candidate) for candidate in candidates if candidate.is_file()), None)
 
 
-def _ask(command: list[str], account: Reader, search: SearchPath) -> Answer:
-    environment = {"PATH": search.path, "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+def _ask(command: list[str], runner: Reader, search: SearchPath) -> Answer:
+    return _answer(command, runner, {"PATH": search.path, "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"})
+
+
+def _answer(command: list[str], runner: Reader, environment: Mapping[str, str] | None) -> Answer:
     try:
-        done = run_as(account, command, limit=_LIMIT, environment=environment)
+        done = run_as(runner, command, limit=_LIMIT, environment=environment)
     except OSError as error:
         return Answer(1, "", error.strerror or "")
     except subprocess.TimeoutExpired:

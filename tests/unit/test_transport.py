@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import re
@@ -382,19 +383,19 @@ async def test_a_socket_that_nobody_listens_on_any_more_is_replaced(tmp_path: Pa
     path = tmp_path / "x.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
-    listener = await unix.open_listener(UnixEndpoint(str(path)), 5)
-    await (await unix.dial(UnixEndpoint(str(path)))).aclose()
+    listener = unix.open_listener(UnixEndpoint(str(path)), 5)
+    await (await unix.dial(UnixEndpoint(str(path)), 5)).aclose()
     await listener.aclose()
 
 
 @in_trio
 async def test_a_socket_that_somebody_listens_on_is_left_alone(tmp_path: Path) -> None:
     endpoint = UnixEndpoint(str(tmp_path / "x.sock"))
-    listener = await unix.open_listener(endpoint, 5)
+    listener = unix.open_listener(endpoint, 5)
     with pytest.raises(TransportError, match="another program listens there") as caught:
-        await unix.open_listener(endpoint, 5)
+        unix.open_listener(endpoint, 5)
     assert caught.value.port_taken
-    await (await unix.dial(endpoint)).aclose()
+    await (await unix.dial(endpoint, 5)).aclose()
     await listener.aclose()
 
 
@@ -403,19 +404,66 @@ async def test_a_file_in_the_way_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "x.sock"
     path.write_text("precious")
     with pytest.raises(TransportError, match="a file that is no socket is in the way; remove it"):
-        await unix.open_listener(UnixEndpoint(str(path)), 5)
+        unix.open_listener(UnixEndpoint(str(path)), 5)
     assert path.read_text() == "precious"
 
 
 @in_trio
 async def test_a_socket_that_was_replaced_meanwhile_stays(tmp_path: Path) -> None:
     path = tmp_path / "x.sock"
-    listener = await unix.open_listener(UnixEndpoint(str(path)), 5)
+    listener = unix.open_listener(UnixEndpoint(str(path)), 5)
     path.unlink()
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(path))
         await listener.aclose()
         assert path.is_socket()
+
+
+@in_trio
+async def test_a_socket_whose_queue_is_full_is_no_connection_until_there_is_room(tmp_path: Path) -> None:
+    endpoint = UnixEndpoint(str(tmp_path / "x.sock"))
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(endpoint.path)
+        server.listen(0)
+        await places.dial(endpoint, DEFAULT)  # the queue has room for one
+        said = await failure(endpoint, SocketOptions(connect_timeout=0.1))
+        assert said == f"{endpoint} can't be reached: its queue has been full for 0.1 s"
+        async with trio.open_nursery() as nursery:
+
+            async def make_room() -> None:
+                await trio.sleep(0.1)
+                server.accept()[0].close()
+
+            nursery.start_soon(make_room)
+            stream = await places.dial(endpoint, DEFAULT)
+        await stream.send_all(b"hello")
+        with server.accept()[0] as accepted:
+            assert accepted.recv(10) == b"hello"
+        await stream.aclose()
+
+
+@in_trio
+async def test_a_socket_whose_queue_is_full_is_no_dead_one(tmp_path: Path) -> None:
+    endpoint = UnixEndpoint(str(tmp_path / "x.sock"))
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as waiting:
+        server.bind(endpoint.path)
+        server.listen(0)
+        waiting.connect(endpoint.path)
+        with pytest.raises(TransportError, match="another program listens there"):
+            await places.open_listeners(endpoint, DEFAULT)
+
+
+@in_trio
+async def test_a_dead_socket_that_cannot_be_removed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+
+    path = tmp_path / "x.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    monkeypatch.setattr(Path, "unlink", refuse)  # as in another user's sticky directory
+    with pytest.raises(TransportError, match=r"can't listen on unix:\S+: a dead socket .* removed: Operation not perm"):
+        await places.open_listeners(UnixEndpoint(str(path)), DEFAULT)
 
 
 @pytest.mark.parametrize(("name", "reason"), [("x.sock", "No such file"), ("deeper/x.sock", "No such file")])
@@ -428,7 +476,7 @@ async def test_a_socket_that_is_missing_is_named(name: str, reason: str, tmp_pat
 @in_trio
 async def test_a_directory_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(TransportError, match=r"can't listen on unix:\S+: No such file or directory"):
-        await unix.open_listener(UnixEndpoint(str(tmp_path / "deeper" / "x.sock")), 5)
+        unix.open_listener(UnixEndpoint(str(tmp_path / "deeper" / "x.sock")), 5)
 
 
 # Programs.

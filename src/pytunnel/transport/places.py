@@ -37,7 +37,7 @@ async def open_listeners(endpoint: Endpoint, options: SocketOptions) -> Sequence
         case TcpEndpoint():
             return await tcp.open_listeners(endpoint, options)
         case UnixEndpoint():
-            return [await unix.open_listener(endpoint, options.backlog or _UNIX_BACKLOG)]
+            return [unix.open_listener(endpoint, options.backlog or _UNIX_BACKLOG)]
         case ExecEndpoint():
             return [stdio.OneConnection(await process.spawn(endpoint.argv))]
         case StdioEndpoint():
@@ -69,7 +69,7 @@ async def dial(endpoint: Endpoint, options: SocketOptions) -> Stream:
             case TcpEndpoint():
                 return await proxy.dial(endpoint, options)
             case UnixEndpoint():
-                return await unix.dial(endpoint)
+                return await unix.dial(endpoint, options.connect_timeout)
             case ExecEndpoint():
                 return await process.spawn(endpoint.argv)
             case StdioEndpoint():

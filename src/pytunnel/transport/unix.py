@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import trio
@@ -13,6 +14,8 @@ import trio
 from pytunnel.transport.endpoint import UnixEndpoint
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.sockets import SocketListener, SocketStream
+
+_FULL_PAUSE = 0.01  # seconds
 
 
 class UnixListener(trio.abc.Listener[SocketStream]):
@@ -35,13 +38,13 @@ class UnixListener(trio.abc.Listener[SocketStream]):
         await self._listener.aclose()
 
 
-async def open_listener(endpoint: UnixEndpoint, backlog: int) -> UnixListener:
+def open_listener(endpoint: UnixEndpoint, backlog: int) -> UnixListener:
     """Listen at the path, mode 0600 from its first moment on.
 
     A dead socket's file is replaced; anything else at the path is an error. Raises TransportError.
     """
     path = Path(endpoint.path)
-    await _clear_dead_socket(endpoint)
+    _clear_dead_socket(endpoint)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _bind_privately(sock, endpoint.path)
@@ -53,18 +56,35 @@ async def open_listener(endpoint: UnixEndpoint, backlog: int) -> UnixListener:
     return UnixListener(trio.socket.from_stdlib_socket(sock), path)
 
 
-async def dial(endpoint: UnixEndpoint) -> SocketStream:
-    """Connect to the socket; raises TransportError."""
-    sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+async def dial(endpoint: UnixEndpoint, limit: float) -> SocketStream:
+    """Connect to the socket, within `limit` seconds where its queue is full; raises TransportError."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.setblocking(False)
     try:
-        await sock.connect(endpoint.path)
+        with trio.fail_after(limit):
+            await _connect(sock, endpoint.path)
     except OSError as error:
         sock.close()
         raise TransportError(f"{endpoint} can't be reached: {error.strerror}") from error
+    except trio.TooSlowError as error:
+        sock.close()
+        raise TransportError(f"{endpoint} can't be reached: its queue has been full for {limit:g} s") from error
     except BaseException:
         sock.close()
         raise
-    return SocketStream(sock)
+    return SocketStream(trio.socket.from_stdlib_socket(sock))
+
+
+async def _connect(sock: socket.socket, path: str) -> None:
+    """Connect, as soon as there is room in the queue: nothing tells of that, and trio takes a full one for success."""
+    while True:
+        await trio.lowlevel.checkpoint()
+        try:
+            sock.connect(path)
+        except BlockingIOError:
+            await trio.sleep(_FULL_PAUSE)
+        else:
+            return
 
 
 def _bind_privately(sock: socket.socket, path: str) -> None:
@@ -76,17 +96,19 @@ def _bind_privately(sock: socket.socket, path: str) -> None:
         os.umask(previous)
 
 
-async def _clear_dead_socket(endpoint: UnixEndpoint) -> None:
+def _clear_dead_socket(endpoint: UnixEndpoint) -> None:
     if not _is_socket(endpoint):
         return
-    try:
-        stream = await dial(endpoint)
-    except TransportError as error:
-        if isinstance(error.__cause__, ConnectionRefusedError):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            with suppress(BlockingIOError):  # its queue is full: there is somebody
+                probe.connect(endpoint.path)
+        except ConnectionRefusedError:
             _remove(endpoint)
             return
-        raise
-    await stream.aclose()
+        except OSError as error:
+            raise TransportError(f"can't listen on {endpoint}: {error.strerror}") from error
     raise TransportError(f"can't listen on {endpoint}: another program listens there", port_taken=True)
 
 
@@ -101,7 +123,11 @@ def _is_socket(endpoint: UnixEndpoint) -> bool:
 
 
 def _remove(endpoint: UnixEndpoint) -> None:
-    Path(endpoint.path).unlink(missing_ok=True)
+    try:
+        Path(endpoint.path).unlink(missing_ok=True)
+    except OSError as error:
+        text = f"can't listen on {endpoint}: a dead socket is in the way and can't be removed: {error.strerror}"
+        raise TransportError(text) from error
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -110,6 +110,31 @@ def test_an_address_that_is_none_ends_in_one_line(tmp_path: Path, address: str) 
 
 
 @needs("rsync", "my_print_defaults")
+@pytest.mark.parametrize("user", ["shop/x", "-e{root}/evil", "--help"])
+def test_a_user_name_of_the_joiner_s_is_no_path_and_no_option_of_the_donor_s_rsync(tmp_path: Path, user: str) -> None:
+    identities = [self_signed("localhost"), self_signed("localhost")]
+    donor, joiner = (
+        PlayedServer(tmp_path / name).use(own, identities)
+        for name, own in zip(("donor", "joiner"), identities, strict=True)
+    )
+    joiner.options["legacy-donor"] = "1"
+    user = user.format(root=donor.root)
+    modules = ["", "-plan", "-data_dir", "-log_dir", "-undo_dir", "-aria_log"]
+    places = [donor.datadir / f"{user}@joiner::rsync_tunnel_sst{suffix}" for suffix in modules]
+    for place in places:  # where the user name is taken for a path, it is there
+        place.mkdir(parents=True)
+    joining = joiner.start_joiner()
+    environment = {"WSREP_SST_OPT_REMOTE_AUTH": f"{user}:pw"}
+    donating = donor.start_donor(joining.ready(), environment=environment)
+    assert donating.line() == ""
+    assert donating.end() == 22, donating.log
+    assert len(donating.errors()) == 1, donating.log
+    assert [list(place.iterdir()) for place in places] == [[]] * len(places)
+    joining.process.terminate()
+    assert joining.end() == 32
+
+
+@needs("rsync", "my_print_defaults")
 @pytest.mark.parametrize("key", ["tcert", "tkey", "tca", "sockopt", "backup-threads", "confine"])
 def test_a_command_in_an_option_file_is_a_value_that_is_not_possible(tmp_path: Path, key: str) -> None:
     own = self_signed("localhost")

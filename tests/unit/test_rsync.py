@@ -56,6 +56,25 @@ def test_the_secret_is_in_the_environment_and_in_no_argument() -> None:
     assert SECRET.password not in repr(SECRET)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        rsync.delete_arguments(Path("/d"), (), "TO"),
+        rsync.delete_schema_arguments("mysql", Path("/n"), "TO"),
+        rsync.delete_set_arguments(UNDO, Path("/n"), "TO"),
+        rsync.schema_arguments(Path("/d"), "TO", rsync.Saving()),
+        rsync.set_arguments(Path("/d"), UNDO, "TO", rsync.Saving()),
+        rsync.access_arguments(Path("/f"), "TO"),
+        rsync.note_arguments(Path("/f"), "TO"),
+        rsync.file_arguments(Path("/f"), "TO", rsync.Saving()),
+    ],
+    ids=" ".join,
+)
+def test_no_path_can_be_an_option(arguments: list[str]) -> None:
+    assert arguments[-3] == "--"
+    assert arguments[-1] == "TO"
+
+
 def test_rsync_variables_of_the_server_change_nothing() -> None:
     environment = {"RSYNC_RSH": "evil", "RSYNC_PROXY": "evil:1", "PATH": "/bin"}
     assert rsync.client_environment(environment, None) == {"PATH": "/bin", "RSYNC_PASSWORD": ""}

@@ -170,6 +170,16 @@ def test_a_secret_of_another_form_is_refused_unseen() -> None:
     assert "TopSecret" not in message
 
 
+@pytest.mark.parametrize("user", ["-e/tmp/x", "--help", "shop/x", "a@b", "a b", "ünï", "", ".", "a\nb"])
+def test_a_user_that_rsync_would_take_for_something_else_is_refused(user: str) -> None:
+    assert "not USER:SECRET" in refusal(SHORTEST, {"WSREP_SST_OPT_REMOTE_AUTH": f"{user}:pw"})
+
+
+@pytest.mark.parametrize("user", ["pytunnel", "user_1", "Node-2.sst", "_"])
+def test_a_user_of_plain_characters_is_taken(user: str) -> None:
+    assert parse_request(SHORTEST, {"WSREP_SST_OPT_REMOTE_AUTH": f"{user}:pw"}).secret == Secret(user, "pw")
+
+
 def test_a_datadir_is_taken_from_the_server_s_command_line_where_none_is_passed() -> None:
     request = parse_request([*SHORTEST[:-2], "--mysqld-args", "--datadir=/a", "-h/b"], {})
     assert request.datadir == Path("/b")

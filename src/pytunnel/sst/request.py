@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -13,6 +14,8 @@ from pytunnel.sst.rsync import Secret
 from pytunnel.sst.state import parse_position
 
 _SYSTEM_TMPDIR = Path("/tmp")  # noqa: S108 - where neither the server nor TMPDIR names another
+# rsync takes USER@HOST::MODULE for a local path where USER holds a slash, for an option where it begins with a dash.
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 
 
 class Role(Enum):
@@ -228,7 +231,7 @@ def _secret(text: str | None) -> Secret | None:
     if text is None:
         return None
     user, _, password = text.partition(":")
-    if not user or not password:
+    if not _USER.fullmatch(user) or not password:
         raise _bad("WSREP_SST_OPT_REMOTE_AUTH (not shown) is not USER:SECRET, as a joiner's ready line gives it")
     return Secret(user, password)
 

@@ -180,6 +180,7 @@ def delete_arguments(datadir: Path, left_out: Iterable[Path], target: str) -> li
         *(f"--exclude={pattern}" for pattern in protected(datadir, left_out)),
         "--include=/*/",
         "--exclude=/*",
+        "--",
         f"{datadir}/",
         target,
     ]
@@ -187,23 +188,23 @@ def delete_arguments(datadir: Path, left_out: Iterable[Path], target: str) -> li
 
 def delete_schema_arguments(schema: str, nothing: Path, target: str) -> list[str]:
     """Delete one schema of the joiner; `nothing` is an empty directory."""
-    return ["--recursive", "--delete", f"--include=/{schema}/***", "--exclude=*", f"{nothing}/", target]
+    return ["--recursive", "--delete", f"--include=/{schema}/***", "--exclude=*", "--", f"{nothing}/", target]
 
 
 def delete_set_arguments(files: FileSet, nothing: Path, target: str) -> list[str]:
     """Delete the joiner's files of one set; `nothing` is an empty directory."""
-    return ["--dirs", "--delete", *_only(files), f"{nothing}/", target]
+    return ["--dirs", "--delete", *_only(files), "--", f"{nothing}/", target]
 
 
 def schema_arguments(datadir: Path, target: str, saving: Saving) -> list[str]:
     """Transfer the files whose list is given on standard input."""
     how = ("--from0", "--files-from=-", "--ignore-missing-args")
-    return [*how, *_KEEP, *_WRITE, *saving.arguments, f"{datadir}/", target]
+    return [*how, *_KEEP, *_WRITE, *saving.arguments, "--", f"{datadir}/", target]
 
 
 def set_arguments(directory: Path, files: FileSet, target: str, saving: Saving) -> list[str]:
     """Transfer one set's files, and delete those of them that only the joiner has; directories never match."""
-    return ["--dirs", *_KEEP, *_WRITE, *saving.arguments, "--delete", *_only(files), f"{directory}/", target]
+    return ["--dirs", *_KEEP, *_WRITE, *saving.arguments, "--delete", *_only(files), "--", f"{directory}/", target]
 
 
 def access_arguments(file: Path, target: str) -> list[str]:

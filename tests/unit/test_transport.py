@@ -229,20 +229,40 @@ async def test_nagle_s_algorithm_is_off_unless_it_is_asked_for(wanted: bool) -> 
         assert bool(socket_of(stream).getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)) == wanted
 
 
+def keep_alive_of(stream: object) -> list[int]:
+    wanted = (
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
+    )
+    return [socket_of(stream).getsockopt(level, option) for level, option in wanted]
+
+
+@pytest.mark.parametrize(
+    ("options", "set_"),
+    [
+        (DEFAULT, [1, 60, 15, 4]),
+        (SocketOptions(keep_idle=7, keep_interval=3, keep_count=2), [1, 7, 3, 2]),
+        (SocketOptions(keep_alive=False), [0, 60, 15, 4]),
+    ],
+    ids=["default", "own times", "off"],
+)
 @in_trio
-async def test_keep_alive_is_set_on_both_ends() -> None:
-    options = SocketOptions(keep_alive=True, keep_idle=7, keep_interval=3, keep_count=2)
+async def test_keep_alive_is_on_at_both_ends_unless_it_is_switched_off(options: SocketOptions, set_: list[int]) -> None:
     for stream in await connected(options, options):
-        seen = [
-            socket_of(stream).getsockopt(level, option)
-            for level, option in (
-                (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
-                (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
-                (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
-                (socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
-            )
-        ]
-        assert seen == [1, 7, 3, 2]
+        assert keep_alive_of(stream) == set_
+
+
+@in_trio
+async def test_a_connection_that_systemd_s_socket_accepted_is_kept_alive_too() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        (listener,) = places.adopt(SystemdEndpoint(""), [os.dup(passed.fileno())], DEFAULT)
+        await places.dial(TcpEndpoint("127.0.0.1", passed.getsockname()[1]), DEFAULT)
+        accepted = await listener.accept()
+    places.adjust(accepted, DEFAULT)
+    assert keep_alive_of(accepted) == [1, 60, 15, 4]
+    await listener.aclose()
 
 
 @in_trio

@@ -38,6 +38,8 @@ class WebSocketOptions:
 class SocketOptions:
     """Options of TCP sockets, and of what is spoken over them first; None leaves the system's default.
 
+    Keep-alive is on: a peer whose host lost its power says nothing more, and would hold its place for ever.
+
     `bind_host` is the local address: of the listener when listening, the source address when dialling; `bind_port` is
     the listener's.
     `connect_timeout` (of one address) and the keep-alive times are in seconds, the buffers in bytes.
@@ -50,10 +52,10 @@ class SocketOptions:
     bind_port: int | None = None
     reuse_address: bool = True
     no_delay: bool = True
-    keep_alive: bool | None = None
-    keep_idle: int | None = None
-    keep_interval: int | None = None
-    keep_count: int | None = None
+    keep_alive: bool = True
+    keep_idle: int = 60
+    keep_interval: int = 15
+    keep_count: int = 4
     send_buffer: int | None = None
     receive_buffer: int | None = None
     connect_timeout: float = 20.0

@@ -143,7 +143,7 @@ def adjust(stream: Stream, options: SocketOptions) -> None:
     """Set on an accepted stream what it doesn't inherit from its listener."""
     connected = _tcp_socket(stream)
     if connected is not None:
-        tcp.set_no_delay(connected, options)
+        tcp.adjust(connected, options)
 
 
 def is_allowed(stream: Stream, options: SocketOptions) -> bool:

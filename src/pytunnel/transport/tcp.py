@@ -70,10 +70,13 @@ async def dial(endpoint: TcpEndpoint, options: SocketOptions) -> SocketStream:
     return await _dial_once(endpoint, options)
 
 
-def set_no_delay(stream: SocketStream, options: SocketOptions) -> None:
-    """Switch Nagle's algorithm off, or on where that was asked for; trio's listener always switches it off."""
-    with suppress(OSError):  # a Unix socket has no such option
+def adjust(stream: SocketStream, options: SocketOptions) -> None:
+    """Set on an accepted connection what its listener may not have: systemd's has none of it, and trio's listener
+    always switches Nagle's algorithm off.
+    """
+    with suppress(OSError):  # it is closed already
         stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.no_delay)
+        _set_keep_alive(stream.socket, options)
 
 
 def reset(stream: SocketStream) -> None:
@@ -168,9 +171,7 @@ async def _connect(
     except BaseException:
         sock.close()
         raise
-    stream = SocketStream(sock)
-    set_no_delay(stream, options)
-    return stream
+    return SocketStream(sock)
 
 
 async def _bind_source(sock: trio.socket.SocketType, family: socket.AddressFamily, options: SocketOptions) -> None:
@@ -186,14 +187,16 @@ async def _bind_source(sock: trio.socket.SocketType, family: socket.AddressFamil
 
 def _apply(sock: trio.socket.SocketType, options: SocketOptions) -> None:
     """Set the options; on a listener the accepted connections inherit them."""
-    wanted: list[tuple[int, int, int | bool | None]] = [
-        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, options.keep_alive),
-        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, options.keep_idle),
-        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, options.keep_interval),
-        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, options.keep_count),
-        (socket.SOL_SOCKET, socket.SO_SNDBUF, options.send_buffer),
-        (socket.SOL_SOCKET, socket.SO_RCVBUF, options.receive_buffer),
-    ]
-    for level, option, value in wanted:
-        if value is not None:
-            sock.setsockopt(level, option, int(value))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.no_delay)
+    _set_keep_alive(sock, options)
+    buffers = ((socket.SO_SNDBUF, options.send_buffer), (socket.SO_RCVBUF, options.receive_buffer))
+    for option, size in buffers:
+        if size is not None:
+            sock.setsockopt(socket.SOL_SOCKET, option, size)
+
+
+def _set_keep_alive(sock: trio.socket.SocketType, options: SocketOptions) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, options.keep_alive)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, options.keep_idle)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, options.keep_interval)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, options.keep_count)

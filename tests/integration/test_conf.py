@@ -142,6 +142,24 @@ def test_the_service_s_file_goes_with_its_units() -> None:
     assert "--config=/etc/pytunnel/%i.toml" in (CONF / "pytunnel@.service").read_text()
 
 
+def test_the_service_is_started_again_however_often_it_fails() -> None:
+    text = (CONF / "pytunnel@.service").read_text()
+    unit, service = text.partition("[Unit]")[2].split("[Service]")
+    assert re.search(r"^StartLimitIntervalSec=0$", unit, re.MULTILINE)
+    assert re.search(r"^Restart=on-failure$", service, re.MULTILINE)
+    assert "RestartPreventExitStatus" not in service  # a missing file, which may come back, has a wrong option's status
+
+
+def test_the_units_that_are_enabled_are_those_that_the_service_s_file_needs() -> None:
+    texts = ((CONF / "pytunnel@.service").read_text(), (ROOT / "docs" / "sidecar.md").read_text())
+    commands = [command for text in texts for command in re.findall(r"^[# ]+(systemctl enable.*service)\b", text, re.M)]
+    assert 'from = "systemd:' in (CONF / "pytunnel.toml").read_text()
+    assert commands == [
+        "systemctl enable --now pytunnel@NAME.socket pytunnel@NAME.service",
+        "systemctl enable --now pytunnel@sst.socket pytunnel@sst.service",
+    ]
+
+
 def test_draining_fits_into_the_time_that_systemd_gives() -> None:
     seconds = re.findall(r"^TimeoutStopSec=(\d+)s$", (CONF / "pytunnel@.service").read_text(), re.MULTILINE)
     plan = plan_service({}, {"PYTUNNEL_CERT": "x", "PYTUNNEL_CA": "x"}, CONF / "pytunnel.toml")

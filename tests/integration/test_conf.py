@@ -152,7 +152,8 @@ def test_the_service_is_started_again_however_often_it_fails() -> None:
 
 def test_the_units_that_are_enabled_are_those_that_the_service_s_file_needs() -> None:
     texts = ((CONF / "pytunnel@.service").read_text(), (ROOT / "docs" / "sidecar.md").read_text())
-    commands = [command for text in texts for command in re.findall(r"^[# ]+(systemctl enable.*service)\b", text, re.M)]
+    command = re.compile(r"^[# ]+(systemctl enable .*?\.service)\b", re.MULTILINE)
+    commands = [found for text in texts for found in command.findall(text)]
     assert 'from = "systemd:' in (CONF / "pytunnel.toml").read_text()
     assert commands == [
         "systemctl enable --now pytunnel@NAME.socket pytunnel@NAME.service",

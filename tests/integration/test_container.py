@@ -179,6 +179,20 @@ def test_what_a_program_of_exec_says_is_an_event_too(ends: Ends) -> None:
     assert [(event["level"], event["message"]) for event in said] == [("info", "a program says: from a program")]
 
 
+def test_a_program_that_never_stops_talking_stops_nothing_else(ends: Ends) -> None:
+    options = ("--log-format", "json", "--status", ":0")
+    listening, connecting = ends.pair("exec:sh -c 'yes >&2'", *options)
+    port = int(listening.wait_for(r"status at 127\.0\.0\.1:(\d+)")[1])
+    with dial(connecting.place):
+        listening.wait_for("a program says: y")
+        assert ask(port, "/healthz").status == 200
+        for number in (signal.SIGTERM, signal.SIGTERM):
+            listening.signal(number)
+            listening.wait_for(f"{number.name} received")
+        listening.wait()
+    assert len([line for line in listening.lines if "a program says" in line]) <= 2 * 600
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

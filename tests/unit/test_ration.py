@@ -1,4 +1,4 @@
-"""How many lines of the log strangers can cause."""
+"""How many lines of the log others can cause."""
 
 from __future__ import annotations
 
@@ -9,19 +9,25 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from pytunnel.system.logs import JsonFormatter
-from pytunnel.tunnel.ration import LINES, PERIOD, LineRation
+from pytunnel.system.ration import PERIOD, LineRation
 from tests.support.concurrency import in_trio_without_waiting
+
+LINES = 10
+
+
+def a_ration() -> LineRation:
+    return LineRation(LINES, "connections failed before they were secured", "connections")
 
 
 @in_trio_without_waiting
 async def test_the_first_lines_of_a_period_are_written_and_no_more() -> None:
-    ration = LineRation()
+    ration = a_ration()
     assert [ration.take() for _ in range(LINES + 5)] == [True] * LINES + [False] * 5
 
 
 @in_trio_without_waiting
 async def test_the_next_period_has_lines_of_its_own() -> None:
-    ration = LineRation()
+    ration = a_ration()
     while ration.take():
         pass
     await trio.sleep(PERIOD - 1)
@@ -32,7 +38,7 @@ async def test_the_next_period_has_lines_of_its_own() -> None:
 
 @in_trio_without_waiting
 async def test_what_was_left_out_is_counted_when_its_period_is_over(caplog: pytest.LogCaptureFixture) -> None:
-    ration = LineRation()
+    ration = a_ration()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ration.report)
         for _ in range(LINES + 7):
@@ -48,7 +54,7 @@ async def test_what_was_left_out_is_counted_when_its_period_is_over(caplog: pyte
 
 @in_trio_without_waiting
 async def test_what_was_left_out_is_told_where_nobody_comes_any_more(caplog: pytest.LogCaptureFixture) -> None:
-    ration = LineRation()
+    ration = a_ration()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ration.report)
         await wait_all_tasks_blocked()  # as in a tunnel, which reports from its start on
@@ -65,7 +71,7 @@ async def test_what_was_left_out_is_told_where_nobody_comes_any_more(caplog: pyt
 
 @in_trio_without_waiting
 async def test_each_that_was_left_out_is_counted_once(caplog: pytest.LogCaptureFixture) -> None:
-    ration = LineRation()
+    ration = a_ration()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ration.report)
         for left_out in (3, 4):
@@ -79,7 +85,7 @@ async def test_each_that_was_left_out_is_counted_once(caplog: pytest.LogCaptureF
 
 @in_trio_without_waiting
 async def test_nothing_is_said_where_nothing_was_left_out(caplog: pytest.LogCaptureFixture) -> None:
-    ration = LineRation()
+    ration = a_ration()
     for _ in range(LINES):
         ration.take()
     ration.summarise()

@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import trio
 
 from pytunnel.system import logs
+from pytunnel.system.ration import LineRation
 
 log = logging.getLogger(__name__)
 
 _STANDARD_ERROR = 2
-_PIECE = 64 * 1024  # bytes; a longer line becomes several
+_PIECE = 4096  # bytes of one turn; a longer line becomes several
+_PIPE = 65536  # bytes that a pipe holds, pipe(7)
+_MOST = 600  # lines in one period of the ration
+_REST = 0.01  # seconds between turns while lines are left out: who writes faster than that has to wait
 
 
 class Overheard:
@@ -23,28 +27,38 @@ class Overheard:
     def __init__(self, reading: int) -> None:
         self._reading = reading
         self._unfinished = b""
+        self._ration = LineRation(_MOST, "lines were said by programs", "lines")
 
     async def follow(self) -> None:
-        """Log each line as it comes, until cancelled."""
-        while self.take():
-            await trio.lowlevel.wait_readable(self._reading)
+        """Log each line as it comes, as far as the ration goes, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._ration.report)
+            while True:
+                await trio.lowlevel.wait_readable(self._reading)
+                if not self._take():
+                    await trio.sleep(_REST)
 
-    def take(self) -> bool:
-        """Log what has come; False if nothing more can."""
-        try:
-            while data := os.read(self._reading, _PIECE):
-                *lines, self._unfinished = (self._unfinished + data).split(b"\n")
-                _log(lines)
-                if len(self._unfinished) >= _PIECE:
-                    self.flush()
-        except BlockingIOError:
-            return True
-        return False
+    def finish(self) -> None:
+        """Log what has come until now, and how much was left out."""
+        with suppress(BlockingIOError):
+            for _ in range(_PIPE // _PIECE):  # and no more: somebody may go on writing
+                self._take()
+        self._log([self._unfinished])
+        self._ration.summarise()
 
-    def flush(self) -> None:
-        """Log what has no line end yet."""
-        _log([self._unfinished])
-        self._unfinished = b""
+    def _take(self) -> bool:
+        """Log one piece of what has come; False if a line of it was left out. Raises BlockingIOError without any."""
+        *lines, self._unfinished = (self._unfinished + os.read(self._reading, _PIECE)).split(b"\n")
+        if len(self._unfinished) >= _PIECE:
+            lines.append(self._unfinished)
+            self._unfinished = b""
+        return self._log(lines)
+
+    def _log(self, lines: list[bytes]) -> bool:
+        named = [line for line in lines if line and self._ration.take()]
+        for line in named:
+            log.info("a program says: %s", line.decode(errors="backslashreplace"))
+        return len(named) == len(list(filter(None, lines)))
 
 
 @contextmanager
@@ -64,11 +78,5 @@ def overheard() -> Iterator[Overheard]:
             yield heard
         finally:
             os.dup2(original, _STANDARD_ERROR)
-            heard.take()
-            heard.flush()
+            heard.finish()
             os.close(reading)
-
-
-def _log(lines: list[bytes]) -> None:
-    for line in filter(None, lines):
-        log.info("a program says: %s", line.decode(errors="backslashreplace"))

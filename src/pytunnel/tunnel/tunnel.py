@@ -16,6 +16,7 @@ import trio
 from OpenSSL import SSL
 
 from pytunnel.errors import PytunnelError
+from pytunnel.system.ration import LineRation
 from pytunnel.tls.errors import HandshakeError, PeerRejected
 from pytunnel.tls.stream import TlsStream
 from pytunnel.transport import places
@@ -23,11 +24,12 @@ from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.places import Listener, Stream
 from pytunnel.tunnel.accepting import accept_from
 from pytunnel.tunnel.connection import Connection, Observer
-from pytunnel.tunnel.ration import LineRation
 from pytunnel.tunnel.relay import ConnectionFailed, Traffic, relay
 from pytunnel.tunnel.securing import TlsClient, TlsServer
 
 log = logging.getLogger(__name__)
+
+_NAMED = 10  # connections of strangers in one period of the log
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class Tunnel:
         self._sockets = sockets or SocketOptions()
         self._observe = observe
         self._once = once
-        self._ration = LineRation()
+        self._ration = LineRation(_NAMED, "connections failed before they were secured", "connections")
         self._taken = False
         self.draining = False
         self._unproven: dict[Connection, trio.CancelScope] = {}  # in their handshake as TLS servers, the oldest first

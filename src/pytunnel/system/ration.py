@@ -1,4 +1,4 @@
-"""A ration of log lines about connections that nobody has vouched for: anyone can make them, as many as they like.
+"""A ration of log lines that others can cause, as many as they like: strangers' connections, programs that complain.
 
 The first few of each minute are worth a line; of the others the log holds how many there were.
 """
@@ -11,17 +11,20 @@ import trio
 
 log = logging.getLogger(__name__)
 
-LINES = 10
-"""Lines in one period."""
-
 PERIOD = 60.0
 """Seconds; a period begins with its first line."""
 
 
 class LineRation:
-    """Decides which connections that failed before they were secured are written to the log, and counts the others."""
+    """Decides which events are written to the log, `lines` of them in one period, and counts the others.
 
-    def __init__(self) -> None:
+    `others` says in the summary what they are, and `field` names their number for machines.
+    """
+
+    def __init__(self, lines: int, others: str, field: str) -> None:
+        self._most = lines
+        self._others = others
+        self._field = field
         self._ends = -float("inf")
         self._lines = 0
         self._left_out = 0
@@ -33,7 +36,7 @@ class LineRation:
             self.summarise()
             self._ends = trio.current_time() + PERIOD
             self._lines = 0
-        if self._lines < LINES:
+        if self._lines < self._most:
             self._lines += 1
             return True
         self._left_out += 1
@@ -52,11 +55,12 @@ class LineRation:
         if not self._left_out:
             return  # whoever waits for the first goes on waiting
         log.warning(
-            "%d more connections failed before they were secured; only the first %d in %g s are named",
+            "%d more %s; only the first %d in %g s are named",
             self._left_out,
-            LINES,
+            self._others,
+            self._most,
             PERIOD,
-            extra={"fields": {"connections": self._left_out}},
+            extra={"fields": {self._field: self._left_out}},
         )
         self._left_out = 0
         self._exhausted = trio.Event()

@@ -112,6 +112,44 @@ def source(tmp_path: Path) -> Path:
 # Writing.
 
 
+@pytest.fixture(params=["data", "data/tmp"])
+def careless(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Victim]:
+    """A joiner that is ready, and whose tmpdir, with the secret in it, lies where a donor may write."""
+    own = self_signed("localhost")
+    server = PlayedServer(tmp_path / "joiner", tmp=request.param).use(own, [own])
+    run = server.start_joiner()
+    run.ready()
+    yield Victim(server, reachable_config(server))
+    run.process.terminate()
+    run.end()
+
+
+@pytest.mark.parametrize("arguments", [("-r",), ("-r", "--delete", "--force"), ("-rR", "--no-implied-dirs"), ("-rI",)])
+def test_a_donor_can_not_meddle_with_our_own_files_wherever_they_lie(
+    careless: Victim, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    private = careless.config.parent
+    before = {path: path.read_bytes() for path in private.iterdir() if path.is_file()}
+    inside = private.relative_to(careless.server.datadir)
+    forged = tmp_path / "source" / inside / "rsyncd.conf"
+    forged.parent.mkdir(parents=True)
+    forged.write_text("pre-xfer exec = id")
+    for source, target in (
+        ("./", ""),
+        (f"./{inside}/rsyncd.conf", f"{inside}/rsyncd.conf"),
+        (f"{inside}/", f"{inside}/"),
+    ):
+        careless.rsync(*arguments, f"{tmp_path}/source/{source}", f"{{to}}/{target}")
+    assert {path: path.read_bytes() for path in private.iterdir() if path.is_file()} == before
+
+
+def test_a_donor_does_not_learn_the_name_of_our_own_directory(careless: Victim, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    told = careless.rsync("-rnvv", "--delete", f"{tmp_path}/source/", "{to}/")
+    assert told.returncode == 0
+    assert careless.config.parent.name not in told.stdout + told.stderr
+
+
 def test_a_donor_can_write_a_schema(victim: Victim, source: Path) -> None:
     """Or all that follows would prove nothing."""
     assert victim.rsync("-r", f"{source}/", "{to}/").returncode == 0

@@ -253,6 +253,17 @@ def test_a_joiner_may_have_a_set_behind_a_link(joiner: PlayedServer, donor: Play
     assert (joiner.datadir / "redo").is_symlink()
 
 
+def test_a_schema_that_would_stay_behind_for_what_else_lies_in_it_is_named(joiner: PlayedServer) -> None:
+    (joiner.datadir / "shop" / "db.opt").touch()
+    (joiner.datadir / "shop" / "node.pem").write_bytes(Path(joiner.options["tcert"]).read_bytes())
+    (joiner.datadir / "shop" / "node.pem").chmod(0o600)
+    joiner.options["tcert"] = str(joiner.datadir / "shop" / "node.pem")
+    run = joiner.start_joiner()
+    assert run.line() == ""
+    assert_ended(run, f"{joiner.datadir}/shop is a schema, and the options place something else there too", 22)
+    assert_old_data(joiner)
+
+
 def test_a_set_directory_that_is_missing_is_named_before_the_flush(joiner: PlayedServer, donor: PlayedServer) -> None:
     donor.server_options["innodb-undo-directory"] = "/nowhere"
     receiving = joiner.start_joiner()

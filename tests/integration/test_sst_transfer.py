@@ -83,6 +83,61 @@ def test_nothing_is_left_on_either_node(pair: Pair) -> None:
     assert [server.remains() for server in pair] == [[], []]
 
 
+@pytest.mark.parametrize("tmpdir", [".", "tmp", "shop/tmp"])
+def test_a_directory_for_temporary_files_in_the_datadir_stays_the_node_s_own(pair: Pair, tmpdir: str) -> None:
+    donor, joiner = pair
+    write(donor.datadir / "shop" / "t.ibd", "new")
+    for server in pair:
+        server.tmp = f"data/{tmpdir}"
+        server.tmpdir.mkdir(parents=True, exist_ok=True)
+    if tmpdir != ".":
+        write(joiner.tmpdir / "own", "the joiner's")
+        write(donor.tmpdir / "other", "the donor's")
+    transfer(pair)
+    own = {} if tmpdir == "." else {f"{tmpdir}/own": "the joiner's"}
+    assert tree(joiner.datadir) == {"shop/t.ibd": "new"} | own
+    assert not list(joiner.datadir.rglob("pytunnel-*"))
+
+
+@pytest.mark.parametrize("place", ["ssl", "etc/ssl", "."])
+def test_certificates_and_keys_in_the_datadir_stay_the_node_s_own(pair: Pair, place: str) -> None:
+    donor, joiner = pair
+    write(donor.datadir / "shop" / "t.ibd", "new")
+    before = {}
+    for server in pair:
+        (server.datadir / place).mkdir(parents=True, exist_ok=True)
+        for key in ("tcert", "tca"):
+            moved = server.datadir / place / Path(server.options[key]).name
+            Path(server.options[key]).rename(moved)
+            server.options[key] = str(moved)
+        before[server.datadir] = tree(server.datadir)
+    transfer(pair)
+    assert tree(joiner.datadir) == before[joiner.datadir] | {"shop/t.ibd": "new"}
+    assert before[joiner.datadir] != before[donor.datadir]
+
+
+def test_a_datadir_that_is_a_link_has_its_sets_where_they_are(pair: Pair) -> None:
+    for server in pair:
+        real = server.root / "real"
+        server.datadir.rename(real)
+        server.datadir.symlink_to(real)
+        server.server_options |= {"aria-log-dir-path": f"{real}/aria", "log-bin": f"{real}/logs/bin"}
+        write(real / "aria" / "aria_log_control", server.root.name)
+        for number in (1, 2):
+            write(real / "logs" / f"bin.00000{number}", server.root.name)
+        write(real / "logs" / "bin.index", "".join(f"{real}/logs/bin.00000{number}\n" for number in (1, 2)))
+    joiner = pair[1]
+    write(pair[0].datadir / "shop" / "t.ibd", "donor")
+    transfer(pair)
+    real = joiner.root / "real"
+    assert tree(real) == {
+        "shop/t.ibd": "donor",
+        "aria/aria_log_control": "donor",
+        "logs/bin.000002": "donor",
+        "logs/bin.index": f"{real}/logs/bin.000002\n",
+    }
+
+
 def test_names_are_data_whatever_they_hold(pair: Pair) -> None:
     donor, joiner = pair
     for schema in ("#odd@0023", "-rf", "a b", "new\nline", "ünï", "--delete", "*", "$(reboot)"):

@@ -26,9 +26,10 @@ LIMIT = 30.0  # seconds for any wait
 
 @dataclass(slots=True)
 class PlayedServer:
-    """One node: its directories, its option file, and the SST program that it runs."""
+    """One node: its directories, its option file, and the SST program that it runs; `tmp` is its tmpdir's name."""
 
     root: Path
+    tmp: str = "tmp"
     host: str = "127.0.0.1"
     options: dict[str, str] = field(default_factory=dict)
     server_options: dict[str, str] = field(default_factory=dict)
@@ -37,7 +38,7 @@ class PlayedServer:
 
     def __post_init__(self) -> None:
         self.datadir.mkdir(parents=True)
-        self.tmpdir.mkdir()
+        self.tmpdir.mkdir(parents=True, exist_ok=True)
 
     @property
     def datadir(self) -> Path:
@@ -45,7 +46,7 @@ class PlayedServer:
 
     @property
     def tmpdir(self) -> Path:
-        return self.root / "tmp"
+        return self.root / self.tmp
 
     def use(self, own: Identity, trusted: list[Identity]) -> PlayedServer:
         """Write the certificate, combined with its key, and the bundle; name both in `[sst]`."""

@@ -24,6 +24,7 @@ from pytunnel.sst.manifest import (
     total,
     worthwhile,
 )
+from pytunnel.sst.workplace import private_directory
 
 file_names = st.binary(min_size=1, max_size=20).map(lambda name: name.replace(b"\0", b"x"))
 entries = st.lists(
@@ -57,6 +58,12 @@ def test_the_file_systems_own_directories_are_not_listed(tmp_path: Path) -> None
     for name in ("lost+found", ".zfs", ".snapshot", ".fseventsd", ".Trashes"):
         (tmp_path / name).mkdir()
     assert list_schemas(tmp_path) == []
+
+
+def test_our_own_directories_are_not_listed(tmp_path: Path) -> None:
+    with private_directory(tmp_path, [tmp_path]) as private:
+        assert private.parent == tmp_path
+        assert list_schemas(tmp_path) == []
 
 
 def test_a_directory_that_is_left_out_is_not_listed_at_any_depth(tmp_path: Path) -> None:

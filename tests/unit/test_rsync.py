@@ -33,8 +33,8 @@ def test_symbolic_links_are_kept_as_they_are() -> None:
 def test_a_donor_may_touch_schemas_and_our_own_files_alone() -> None:
     module = rsync.data_module("data", Path("/d"), [Path("/d/re do")], ["complete"])
     rules = rsync.daemon_config([module], None).partition("filter = ")[2].strip()
-    assert rules.startswith("- /lost+found ")
-    assert rules.endswith("- /re?do/ + /*/ + /complete - /*")
+    assert rules.startswith("- /lost+found/ ")
+    assert rules.endswith("- /re?do - /re?do/ + /*/ + /complete - /*")
 
 
 def test_a_donor_may_touch_no_directory_where_a_sets_files_are() -> None:
@@ -117,7 +117,11 @@ def test_only_directories_below_the_datadir_are_protected() -> None:
     patterns = rsync.protected(Path("/d"), [Path("/d/redo[1]"), Path("/elsewhere")])
     assert "/redo\\[1]/" in patterns
     assert not any("elsewhere" in pattern for pattern in patterns)
-    assert "/lost+found" in patterns
+    assert "/lost+found/" in patterns
+
+
+def test_our_own_directories_are_protected_whatever_they_are_called() -> None:
+    assert "/pytunnel-*/" in rsync.protected(Path("/d"), [])
 
 
 def test_the_module_list_is_read_from_the_daemons_answer() -> None:

@@ -19,7 +19,7 @@ from pytunnel.sst.request import Request, Role, ServerPaths, parse_mysqld_args
 DATADIR = Path("/var/lib/mysql")
 NO_OPTIONS = OptionGroup()
 NO_PATHS = ServerPaths()
-REQUEST = Request(Role.JOINER, Address("node2"), DATADIR)
+REQUEST = Request(Role.JOINER, Address("node2"), DATADIR, tmpdir=())
 
 
 def group(*lines: str) -> OptionGroup:
@@ -104,7 +104,58 @@ def test_directories_below_the_datadir_are_no_schemas() -> None:
     server = group(
         "--innodb-undo-directory=undo", "--aria-log-dir-path=/a", "--log-bin=logs/x", "--innodb-log-group-home-dir=logs"
     )
-    assert layout(server).nested_directories() == (DATADIR / "logs", DATADIR / "undo")
+    assert layout(server).nested_places() == (DATADIR / "logs", DATADIR / "undo")
+
+
+@pytest.mark.parametrize("tmpdir", ["tmp", "/var/lib/mysql/tmp/"])
+def test_a_directory_for_temporary_files_is_no_schema(tmpdir: str) -> None:
+    request = replace(REQUEST, tmpdir=(Path("/elsewhere"), Path(tmpdir)))
+    assert find_layout(request, NO_OPTIONS, NO_OPTIONS).nested_places() == (DATADIR / "tmp",)
+
+
+def test_a_directory_of_certificates_is_no_schema_and_a_certificate_of_the_top_level_is_the_node_s_own() -> None:
+    files = [DATADIR / "ssl" / "node.pem", Path("server-key.pem"), Path("/etc/ssl/ca.pem"), Path("/var/lib/node.pem")]
+    found = find_layout(REQUEST, NO_OPTIONS, NO_OPTIONS, files)
+    assert found.nested_places() == (DATADIR / "server-key.pem", DATADIR / "ssl")
+
+
+def test_a_certificate_that_a_link_leads_to_is_the_node_s_own(tmp_path: Path) -> None:
+    datadir = tmp_path / "data"
+    (datadir / "ssl").mkdir(parents=True)
+    (datadir / "ssl" / "node.pem").touch()
+    (tmp_path / "node.pem").symlink_to(datadir / "ssl" / "node.pem")
+    request = replace(REQUEST, datadir=datadir)
+    found = find_layout(request, NO_OPTIONS, NO_OPTIONS, [tmp_path / "node.pem"])
+    assert found.nested_places() == (datadir / "ssl",)
+
+
+def test_a_directory_of_cas_is_no_schema(tmp_path: Path) -> None:
+    (tmp_path / "cas").mkdir()
+    found = find_layout(replace(REQUEST, datadir=tmp_path), NO_OPTIONS, NO_OPTIONS, [tmp_path / "cas"])
+    assert found.nested_places() == (tmp_path / "cas",)
+
+
+@pytest.mark.parametrize(("datadir", "redo"), [("link", "real"), ("real", "link"), ("link", "link"), ("real", "real")])
+def test_a_directory_is_below_the_datadir_however_both_are_spelled(tmp_path: Path, datadir: str, redo: str) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    request = replace(REQUEST, datadir=tmp_path / datadir)
+    found = find_layout(request, group(f"--innodb-log-group-home-dir={tmp_path / redo / 'logs'}"), NO_OPTIONS)
+    assert found.nested_places() == (tmp_path / datadir / "logs",)
+
+
+def test_a_link_below_the_datadir_and_the_directory_that_it_leads_to_are_no_schemas(tmp_path: Path) -> None:
+    (tmp_path / "redo").symlink_to("disk")
+    request = replace(REQUEST, datadir=tmp_path)
+    found = find_layout(request, group("--innodb-log-group-home-dir=redo"), NO_OPTIONS)
+    assert found.nested_places() == (tmp_path / "disk", tmp_path / "redo")
+
+
+def test_links_in_a_circle_lead_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "redo").symlink_to("redo")
+    request = replace(REQUEST, datadir=tmp_path)
+    found = find_layout(request, group("--innodb-log-group-home-dir=redo"), NO_OPTIONS, [tmp_path / "redo" / "a.pem"])
+    assert found.nested_places() == (tmp_path / "redo",)
 
 
 def test_without_log_bin_there_are_no_binlogs() -> None:

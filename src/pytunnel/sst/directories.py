@@ -1,10 +1,13 @@
-"""Where the server keeps its files: from what it was told to one set of paths. Nothing is looked up on disk."""
+"""Where the server keeps its files: from what it was told to one set of paths.
+
+On disk only links are followed, to know what lies below the datadir.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +37,10 @@ class BinlogPlace:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The server's directories, complete paths all; `binlog` is None where it keeps none."""
+    """The server's directories, complete paths all; `binlog` is None where it keeps none.
+
+    `foreign` are places of other things, which are this node's own wherever they lie: temporary files, certificates.
+    """
 
     datadir: Path
     data: Path
@@ -42,21 +48,32 @@ class Layout:
     undo: Path
     aria: Path
     binlog: BinlogPlace | None = None
+    foreign: tuple[Path, ...] = ()
 
     def directory_of(self, files: FileSet) -> Path:
         """Where a set's files are."""
         return {SYSTEM: self.data, REDO: self.redo, UNDO: self.undo, ARIA: self.aria}[files]
 
-    def nested_directories(self) -> tuple[Path, ...]:
-        """Those directories below the datadir that hold something else than a schema."""
-        places = [self.data, self.redo, self.undo, self.aria]
+    def nested_places(self) -> tuple[Path, ...]:
+        """What lies below the datadir and belongs to no schema, as paths that begin with it: directories, and files
+        of its top level."""
+        places = [self.data, self.redo, self.undo, self.aria, *self.foreign]
         if self.binlog is not None:
             places += [self.binlog.base.parent, self.binlog.index.parent]
-        return tuple(sorted({place for place in places if self.datadir in place.parents}))
+        return tuple(sorted({inside for place in places for inside in self._inside(place)}))
+
+    def _inside(self, place: Path) -> Iterator[Path]:
+        """The ways to `place` that lie below the datadir: the spelled one, and the one without links."""
+        if self.datadir in place.parents:
+            yield place
+        root, real = _real(self.datadir), _real(place)
+        if root in real.parents:
+            yield self.datadir / real.relative_to(root)
 
 
-def find_layout(request: Request, server: OptionGroup, sst: OptionGroup) -> Layout:
-    """The directories of the server that made `request`; `server` and `sst` are its groups of the option files.
+def find_layout(request: Request, server: OptionGroup, sst: OptionGroup, credentials: Iterable[Path] = ()) -> Layout:
+    """The directories of the server that made `request`; `server` and `sst` are its groups of the option files,
+    `credentials` the files of certificates and keys, and directories of them.
 
     Our own options go first, then the environment, the server's command line, and the option files.
     Raises SstError for a number of binlogs that is none.
@@ -74,6 +91,10 @@ def find_layout(request: Request, server: OptionGroup, sst: OptionGroup) -> Layo
         undo=place(lambda paths: paths.undo, "innodb-undo-directory"),
         aria=place(lambda paths: paths.aria, "aria-log-dir-path"),
         binlog=_binlog_place(request, server, datadir, _most_binlogs(sst, server)),
+        foreign=(
+            *(_below(datadir, path) for path in request.tmpdir),
+            *(place for path in credentials for place in _holders(datadir, _below(datadir, path))),
+        ),
     )
 
 
@@ -88,8 +109,19 @@ def _first(
     )
 
 
-def _below(datadir: Path, spelled: str) -> Path:
+def _below(datadir: Path, spelled: str | Path) -> Path:
     return Path(os.path.normpath(datadir / spelled))
+
+
+def _holders(datadir: Path, path: Path) -> Iterator[Path]:
+    """The directories that a file's path and the file itself lie in; in the datadir, the file alone."""
+    for way in (path, _real(path)):
+        yield way if way.is_dir() or _real(way.parent) == _real(datadir) else way.parent
+
+
+def _real(path: Path) -> Path:
+    """The path without links; unlike Path.resolve it takes links in a circle, which whoever uses the path tells of."""
+    return Path(os.path.realpath(path))
 
 
 def _binlog_place(request: Request, server: OptionGroup, datadir: Path, most: int) -> BinlogPlace | None:

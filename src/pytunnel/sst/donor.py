@@ -55,7 +55,7 @@ class _Donation:
 
     @property
     def left_out(self) -> tuple[Path, ...]:
-        return self.setup.layout.nested_directories()
+        return self.setup.layout.nested_places()
 
     @property
     def module(self) -> str:

@@ -141,7 +141,7 @@ def _check_schemas(layout: Layout) -> None:
 
     Also where the missing transactions (IST) would do: the donor decides that later, when all is announced.
     """
-    links = find_linked_directories(layout.datadir, layout.nested_directories())
+    links = find_linked_directories(layout.datadir, layout.nested_places())
     if links:
         raise SstError(
             f"{links[0]} is a symbolic link to the directory {links[0].readlink()}, which no transfer can replace "
@@ -253,7 +253,7 @@ def _write_config(reception: _Reception, log_file: str) -> Path:
     plan_directory.mkdir(mode=0o700)
     files = None if reception.secret is None else (reception.setup.method.state_file, binlog.ARCHIVE)
     modules = [
-        rsync.data_module(module, layout.datadir, layout.nested_directories(), files),
+        rsync.data_module(module, layout.datadir, layout.nested_places(), files),
         rsync.Module(module + rsync.PLAN_SUFFIX, plan_directory, (f"/{PLAN_FILE}",)),
     ]
     for each in FILE_SETS:

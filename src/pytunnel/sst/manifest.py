@@ -14,8 +14,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-FOREIGN_DIRECTORIES = (b"lost+found", b".zfs", b".snapshot", b".fseventsd", b".Trashes")
-"""Top-level directories of a datadir that belong to its file system, not to the database."""
+PRIVATE_PREFIX = "pytunnel-"
+"""How the names of our own directories begin, which hold a transfer's secret. No server names a schema so: it writes
+the dash of one as @002d."""
+
+FOREIGN_DIRECTORIES = ("lost+found", ".zfs", ".snapshot", ".fseventsd", ".Trashes", f"{PRIVATE_PREFIX}*")
+"""Patterns of the top-level directories of a datadir that belong to its file system or to us, not to the database."""
 
 RUN = 4 * 1024**3
 """Bytes that one rsync run sends: what a run has brought to its end needs no second look after a later one was cut,
@@ -75,7 +79,7 @@ def list_schemas(datadir: Path, left_out: Iterable[Path] = ()) -> list[Entry]:
         schemas = sorted(
             item.name
             for item in top
-            if item.is_dir(follow_symlinks=False) and item.name not in FOREIGN_DIRECTORIES and item.path not in skipped
+            if item.is_dir(follow_symlinks=False) and not _is_foreign(item.name) and item.path not in skipped
         )
     for schema in schemas:
         entries.extend(_walk(os.fsencode(datadir), schema, skipped))
@@ -102,6 +106,10 @@ def find_escaping_links(datadir: Path, left_out: Iterable[Path] = ()) -> list[st
         if path.is_symlink() and _leads_out(path.relative_to(datadir), path.readlink()):
             found.append(path)
     return [f"{path} -> {path.readlink()}" for path in found]
+
+
+def _is_foreign(name: bytes) -> bool:
+    return any(fnmatch.fnmatchcase(os.fsdecode(name), pattern) for pattern in FOREIGN_DIRECTORIES)
 
 
 def _leads_out(link: Path, target: Path) -> bool:

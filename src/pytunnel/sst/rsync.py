@@ -121,7 +121,7 @@ def daemon_config(modules: Iterable[Module], secrets_file: Path | None, log_file
 
 
 def data_module(name: str, datadir: Path, apart: Iterable[Path], files: Iterable[str] | None) -> Module:
-    """The module of the datadir: its schemas, but for the directories `apart`, and `files` of its top level.
+    """The module of the datadir: its schemas, but for the places `apart`, and `files` of its top level.
 
     `files` None admits every name there: an old donor sends each schema to a destination of its own, `MODULE/SCHEMA`,
     which rsync judges before it knows that it is a directory.
@@ -227,11 +227,14 @@ def resumed(arguments: Iterable[str]) -> list[str]:
     return ["--no-whole-file" if argument == "--whole-file" else argument for argument in arguments]
 
 
-def protected(datadir: Path, directories: Iterable[Path]) -> list[str]:
-    """Patterns of what is neither sent nor deleted: what is the file system's or ours, and `directories` below it."""
-    foreign = [*(f"/{name.decode()}" for name in FOREIGN_DIRECTORIES), f"/{STATUS_SOCKET}"]
-    inside = [path.relative_to(datadir) for path in directories if datadir in path.parents]
-    return [*foreign, *(f"/{_literal(str(path))}/" for path in inside)]
+def protected(datadir: Path, places: Iterable[Path]) -> list[str]:
+    """Patterns of what is neither sent nor deleted: what is the file system's or ours, and `places` below it.
+
+    With a slash at its end, a pattern of rsync's daemon also covers what lies below; without, it covers files too.
+    """
+    foreign = [*(f"/{name}/" for name in FOREIGN_DIRECTORIES), f"/{STATUS_SOCKET}"]
+    inside = [_literal(str(path.relative_to(datadir))) for path in places if datadir in path.parents]
+    return [*foreign, *(f"/{path}{end}" for path in inside for end in ("", "/"))]
 
 
 VANISHED = 24

@@ -27,6 +27,8 @@ from pytunnel.tls.credentials import Credentials, describe_subject, expiry_date,
 
 log = logging.getLogger(__name__)
 
+_SCHEMA_OPTIONS = "db.opt"  # the server writes this file into each schema that it makes
+
 
 @dataclass(frozen=True, slots=True)
 class Setup:
@@ -52,7 +54,8 @@ async def prepare(request: Request, method: Method) -> Setup:
     for warning in sst.warnings:
         log.warning("my_print_defaults says: %s", warning)
     settings = read_settings(sst, files_of(request, method, sst, mysqld))
-    layout = find_layout(request, mysqld, sst)
+    layout = find_layout(request, mysqld, sst, settings.tls.files)
+    _check_nested(layout)
     if shutil.which("rsync") is None:
         raise SstError("rsync is not installed, or not on the server's PATH; install it", exit_code=ExitCode.MISSING)
     credentials = load_credentials(settings.tls)
@@ -83,6 +86,17 @@ def files_of(request: Request, method: Method, sst: OptionGroup, mysqld: OptionG
             exit_code=ExitCode.BAD_SETTING,
         )
     return secure_rsync_files(Path(directory), request.role)
+
+
+def _check_nested(layout: Layout) -> None:
+    """Find a schema that would be left out because something else lies in it; raises SstError."""
+    for place in layout.nested_places():
+        if (place / _SCHEMA_OPTIONS).exists():
+            raise SstError(
+                f"{place} is a schema, and the options place something else there too (tmpdir, certificates, logs), "
+                "which stays on its node: the schema would not travel; move that out of it",
+                exit_code=ExitCode.BAD_SETTING,
+            )
 
 
 def _log_settings(settings: SstSettings, credentials: Credentials) -> None:

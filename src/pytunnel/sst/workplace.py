@@ -23,6 +23,7 @@ from pathlib import Path
 import trio
 
 from pytunnel.sst.errors import ExitCode, SstError
+from pytunnel.sst.manifest import PRIVATE_PREFIX
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def private_directory(datadir: Path, parents: Sequence[Path]) -> Iterator[Path]:
 
     What a killed run left for this datadir is removed first. Raises SstError that tells of every parent.
     """
-    prefix = f"pytunnel-{hashlib.sha256(os.fsencode(datadir)).hexdigest()[:16]}-"
+    prefix = f"{PRIVATE_PREFIX}{hashlib.sha256(os.fsencode(datadir)).hexdigest()[:16]}-"
     for parent in parents:
         _remove_remains(parent, prefix)
     directory, descriptor = _make_private(parents, prefix)

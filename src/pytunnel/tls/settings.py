@@ -34,3 +34,9 @@ class TlsSettings:
     maximum: str | None = None
     dh_parameters: Path | None = None
     server_name: str | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that are named, and directories of such."""
+        one = (self.certificate, self.key, self.ca, self.ca_directory, self.peer_certificate, self.dh_parameters)
+        return (*(path for path in one if path is not None), *self.revoked)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -221,6 +222,20 @@ def test_sets_go_to_the_directories_of_each_node_even_inside_the_datadir(pair: P
         "shop/t.ibd": "data/shop/t.ibd",
     }
     assert tree(joiner.root / "sys") == {"ibdata1": "data/ibdata1"}
+
+
+def test_binlogs_that_a_killed_run_left_packed_are_not_taken_for_the_donors(pair: Pair, tmp_path: Path) -> None:
+    donor, joiner = pair
+    joiner.server_options["log-bin"] = "bin"
+    write(donor.datadir / "shop" / "t.ibd", "x")
+    own = {"bin.000007": "own", "bin.index": "./bin.000007\n"}
+    for name, content in own.items():
+        write(joiner.datadir / name, content)
+    write(tmp_path / "stale.000003", "of another time")
+    with tarfile.open(joiner.datadir / "wsrep_sst_binlog.tar", "w") as archive:
+        archive.add(tmp_path / "stale.000003", "stale.000003")
+    transfer(pair)
+    assert tree(joiner.datadir) == own | {"shop/t.ibd": "x"}
 
 
 def test_ist_sends_the_position_and_nothing_else(pair: Pair) -> None:

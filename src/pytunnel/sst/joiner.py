@@ -153,6 +153,7 @@ def _check_schemas(layout: Layout) -> None:
 async def _receive(reception: _Reception) -> State:
     setup = reception.setup
     remove(reception.state_file)
+    remove(setup.layout.datadir / binlog.ARCHIVE)  # of a run that was killed: its binlogs are not this donor's
     listeners = await _listen(setup)
     reading, writing = os.pipe()
     config = _write_config(reception, f"/dev/fd/{writing}")

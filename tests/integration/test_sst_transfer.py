@@ -238,6 +238,21 @@ def test_binlogs_that_a_killed_run_left_packed_are_not_taken_for_the_donors(pair
     assert tree(joiner.datadir) == own | {"shop/t.ibd": "x"}
 
 
+def test_an_index_that_also_names_binlogs_in_a_former_directory_ends_no_transfer(pair: Pair) -> None:
+    donor, joiner = pair
+    new, old = joiner.root / "new", joiner.root / "old"
+    donor.server_options["log-bin"] = "bin"
+    joiner.server_options["log-bin"] = str(new / "bin")
+    write(donor.datadir / "bin.000009", "nine")
+    write(donor.datadir / "bin.index", "./bin.000009\n")
+    write(old / "bin.000001", "one")
+    write(new / "bin.000002", "two")
+    write(new / "bin.index", f"{old}/bin.000001\n{new}/bin.000002\n")
+    _, joining = transfer(pair)
+    assert tree(new) == {"bin.000009": "nine", "bin.index": f"{new}/bin.000009\n"}
+    assert not (old / "bin.000001").exists() or f"the old binlog {old}/bin.000001 can't be removed" in joining.log
+
+
 def test_ist_sends_the_position_and_nothing_else(pair: Pair) -> None:
     donor, joiner = pair
     write(donor.datadir / "shop" / "t.ibd", "new")

@@ -124,6 +124,17 @@ def test_the_joiner_s_old_binlogs_are_removed(tmp_path: Path, donor: BinlogPlace
     assert not moved.exists()
 
 
+def test_a_binlog_elsewhere_that_can_not_be_removed_is_told_and_ends_nothing(
+    tmp_path: Path, donor: BinlogPlace, joiner: BinlogPlace, caplog: pytest.LogCaptureFixture
+) -> None:
+    stuck = tmp_path / "former" / "mysql-bin.000001"
+    stuck.mkdir(parents=True)
+    joiner.index.write_text(f"{stuck}\n")
+    binlog.unpack(joiner, packed(donor))
+    assert contents(joiner.datadir) == contents(donor.datadir)
+    assert f"the old binlog {stuck} can't be removed" in caplog.text
+
+
 def test_what_is_no_binlog_of_ours_stays(donor: BinlogPlace, joiner: BinlogPlace) -> None:
     others = ["ibdata1", "mysql-bin.state", "mysql-binary.000001", "mysql-bin000001", "relay-bin.000001"]
     for name in others:

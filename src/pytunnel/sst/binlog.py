@@ -5,6 +5,7 @@ Blocking; callers use a thread.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -16,6 +17,8 @@ from typing import BinaryIO
 
 from pytunnel.sst.directories import BinlogPlace
 from pytunnel.sst.errors import ExitCode, SstError
+
+log = logging.getLogger(__name__)
 
 ARCHIVE = "wsrep_sst_binlog.tar"
 
@@ -79,10 +82,15 @@ def _check_members(members: list[tarfile.TarInfo]) -> None:
 
 
 def _remove_old(place: BinlogPlace) -> None:
+    """Remove our old binlogs. Those that the index names in another directory may stay: where the server no longer
+    writes, we need not be allowed to (pytunnel.sst.confinement), and no index names them any more."""
     if place.index.exists():
         for path in _read_index(place):
             if _BINLOG_NAME.fullmatch(path.name):  # else the index is another file by mistake
-                path.unlink(missing_ok=True)
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    log.warning("the old binlog %s can't be removed (%s); nothing uses it", path, error.strerror)
     directory = place.base.parent
     for path in directory.iterdir() if directory.is_dir() else ():
         if re.match(re.escape(place.base.name) + r"\.[0-9]", path.name) and not path.is_dir():

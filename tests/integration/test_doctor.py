@@ -278,6 +278,7 @@ EVERY_USE = "client, replication, SST"
         (server(wsrep_sst_method="rsync"), "SST channel", "ok", "stunnel"),
         (server(wsrep_sst_method="mariabackup"), "SST channel", "warning", "not encrypted"),
         (server(innodb_undo_directory="undo"), "directories", "warning", "data/undo does not exist"),
+        (server(tmpdir="."), "directories", "warning", "lies in the datadir"),
         (server(user="no-such-user"), "server's user", "fault", "no-such-user"),
         (server(file_key_management_filename="/nowhere"), "encryption at rest", "fault", "/nowhere"),
     ],

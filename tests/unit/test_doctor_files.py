@@ -17,6 +17,7 @@ from pytunnel.doctor.files import (
     examine_directories,
     examine_files,
     examine_option_files,
+    examine_tmpdirs,
     files_of,
 )
 from pytunnel.doctor.findings import Finding
@@ -140,6 +141,17 @@ def test_a_missing_directory_that_can_not_be_made_is_a_fault(open_directory: Pat
 def test_a_directory_that_can_not_be_written_is_a_fault(open_directory: Path) -> None:
     (found,) = examine_directories([NamedDirectory(open_directory, "datadir")], NOBODY)
     assert (found.level, "can't write" in found.text) == (Level.FAULT, True)
+
+
+@pytest.mark.parametrize("tmpdir", ["data", "data/tmp", "link/tmp"])
+def test_a_tmpdir_in_the_datadir_is_a_warning_however_it_is_spelled(tmp_path: Path, tmpdir: str) -> None:
+    (tmp_path / "link").symlink_to("data")
+    (found,) = examine_tmpdirs([tmp_path / tmpdir], tmp_path / "data")
+    assert (found.level, f"tmpdir {tmp_path / tmpdir} lies in the datadir" in found.text) == (Level.WARNING, True)
+
+
+def test_a_tmpdir_elsewhere_is_none(tmp_path: Path) -> None:
+    assert examine_tmpdirs([tmp_path / "tmp", tmp_path], tmp_path / "data") == []
 
 
 def test_what_my_print_defaults_left_out_is_warned_of(tmp_path: Path) -> None:

@@ -236,10 +236,9 @@ def _examine_directories(node: Node) -> list[Finding]:
     ]
     if layout.binlog is not None:
         named.append(files.NamedDirectory(layout.binlog.base.parent, "log-bin's directory"))
-    tmpdir = node.mysqld.get("tmpdir")
-    if tmpdir:
-        named.append(files.NamedDirectory(node.datadir / tmpdir.split(":")[0], "tmpdir"))
-    return files.examine_directories(named, node.account)
+    tmpdirs = [node.datadir / name for name in (node.mysqld.get("tmpdir") or "").split(":") if name]
+    named += [files.NamedDirectory(path, "tmpdir") for path in tmpdirs[:1]]
+    return [*files.examine_tmpdirs(tmpdirs, layout.datadir), *files.examine_directories(named, node.account)]
 
 
 def _examine_keyring(node: Node) -> list[Finding]:

@@ -125,6 +125,20 @@ def examine_directories(directories: Iterable[NamedDirectory], account: Reader |
     return found or [ok(DIRECTORIES, f"{names}: {writer}")]
 
 
+def examine_tmpdirs(tmpdirs: Iterable[Path], datadir: Path) -> list[Finding]:
+    """Does a directory for temporary files lie in the datadir? A transfer leaves it alone, but the server doesn't."""
+    real = Path(os.path.realpath(datadir))
+    return [
+        warning(
+            DIRECTORIES,
+            f"tmpdir {tmpdir} lies in the datadir, where the server takes every directory for a schema",
+            "set tmpdir in [mysqld] to a directory outside of it",
+        )
+        for tmpdir in tmpdirs
+        if Path(os.path.realpath(tmpdir)).is_relative_to(real)
+    ]
+
+
 def examine_option_files(
     named: Iterable[Path | None], warnings: Iterable[str], account: Reader | None
 ) -> list[Finding]:

@@ -39,7 +39,7 @@ from pytunnel.transport.endpoint import Endpoint, StdioEndpoint, TcpEndpoint
 from pytunnel.transport.places import Listener
 from pytunnel.tunnel.connection import Connection, log_end
 from pytunnel.tunnel.http_connect import AllowedTargets, HttpGateway
-from pytunnel.tunnel.securing import TlsClient, TlsServer, expected_at, make_client
+from pytunnel.tunnel.securing import PeerAt, TlsClient, TlsServer, make_client
 from pytunnel.tunnel.tunnel import Dial, Gateway, Tunnel
 
 log = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ async def _run(plan: ServicePlan, share: Share | None, heard: Overheard | None) 
     keep_freed_memory()
     descriptors.raise_limit()
     confined = _confine(plan)
-    services = [await prepare(each) for each in plan.tunnels]
+    services = [prepare(each) for each in plan.tunnels]
     manager = take_notifier(os.environ)
     orphaned = trio.Event()
     with trio.open_signal_receiver(*_signals_for(services)) as signals:
@@ -180,7 +180,7 @@ def _confine(plan: ServicePlan) -> str:
     return confine(plan.confine, rules_for(plan))
 
 
-async def prepare(plan: TunnelPlan, *, renews: bool = True) -> Service:
+def prepare(plan: TunnelPlan, *, renews: bool = True) -> Service:
     """All of a tunnel that can be checked before it listens; `renews` is whether its certificates' files are watched.
 
     Raises PytunnelError.
@@ -189,7 +189,7 @@ async def prepare(plan: TunnelPlan, *, renews: bool = True) -> Service:
         renewal = Renewal(plan.tls) if renews and not plan.carries_one_connection else None
         credentials, context = load(plan.tls)
         counters = TunnelCounters()
-        return Service(plan, credentials, await _make_tunnel(plan, context, counters), counters, renewal)
+        return Service(plan, credentials, _make_tunnel(plan, context, counters), counters, renewal)
 
 
 async def listen(plan: ServicePlan, services: Sequence[Service]) -> Sequence[Listener]:
@@ -248,12 +248,12 @@ def addresses(listeners: Sequence[Listener]) -> list[str]:
     return [str(place) for place in map(places.bound_at, listeners) if place is not None]
 
 
-async def _make_tunnel(plan: TunnelPlan, context: SSL.Context, counters: TunnelCounters) -> Tunnel:
+def _make_tunnel(plan: TunnelPlan, context: SSL.Context, counters: TunnelCounters) -> Tunnel:
     client, server = None, None
     if plan.side is Side.SERVER:
         server = TlsServer(context, ExpectedPeer(plan.tls.peer_names), plan.limits.handshake)
     elif not isinstance(plan.target, AllowedTargets):
-        client = await _client(plan, plan.target, context)
+        client = _client(plan, plan.target, context)
     return Tunnel(
         _destination(plan, context),
         str(plan.target),
@@ -284,19 +284,19 @@ def _destination(plan: TunnelPlan, context: SSL.Context) -> Dial | Gateway:
     )
 
 
-async def _client(plan: TunnelPlan, target: Endpoint, context: SSL.Context) -> TlsClient:
+def _client(plan: TunnelPlan, target: Endpoint, context: SSL.Context) -> TlsClient:
     places.check_dialling(target, plan.dialling)
-    return make_client(target, plan.tls, context, await _expected_peer(plan, target), plan.limits.handshake)
+    return make_client(target, plan.tls, context, _expected_peer(plan, target), plan.limits.handshake)
 
 
-async def _expected_peer(plan: TunnelPlan, target: Endpoint) -> ExpectedPeer:
+def _expected_peer(plan: TunnelPlan, target: Endpoint) -> ExpectedPeer | PeerAt:
     if not plan.tls.verify:
         return ExpectedPeer()
+    if plan.tls.peer_names:
+        return ExpectedPeer(plan.tls.peer_names)
     if isinstance(target, TcpEndpoint) and target.host:
-        return await expected_at(target.host, plan.tls.peer_names)
-    if not plan.tls.peer_names:
-        raise ConfigurationError(f"{target} has no host name to check the peer against; give --peer-name")
-    return ExpectedPeer(plan.tls.peer_names)
+        return PeerAt(target.host)
+    raise ConfigurationError(f"{target} has no host name to check the peer against; give --peer-name")
 
 
 def _signals_for(services: Sequence[Service]) -> list[signal.Signals]:

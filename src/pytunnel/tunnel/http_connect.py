@@ -100,7 +100,7 @@ class HttpGateway(Gateway):
 
     allowed: AllowedTargets
     dial: Callable[[TcpEndpoint], Awaitable[Stream]]
-    client: Callable[[TcpEndpoint, SSL.Context], Awaitable[TlsClient]]
+    client: Callable[[TcpEndpoint, SSL.Context], TlsClient]
     context: SSL.Context
     request_limit: float
 
@@ -132,7 +132,7 @@ class HttpGateway(Gateway):
         self.context = context
 
     async def _open(self, place: TcpEndpoint, connection: Connection) -> Stream:
-        client = await self.client(place, self.context)
+        client = self.client(place, self.context)
         far, connection.session = await client.secure(await self.dial(place), str(place))
         return far
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,9 @@ from pytunnel.transport.endpoint import Endpoint, TcpEndpoint
 from pytunnel.transport.names import Confirmed, confirmed_names
 from pytunnel.transport.places import Stream
 from pytunnel.tunnel.relay import ConnectionFailed
+
+FRESH = 10.0
+"""Seconds for which an answer of DNS about a peer's names is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class TlsClient:
     """Secures dialled connections. `server_name` is for SNI, empty for none."""
 
     context: SSL.Context
-    expected: ExpectedPeer
+    expected: ExpectedPeer | PeerAt
     server_name: str
     handshake_limit: float
 
@@ -50,14 +54,49 @@ class TlsClient:
             self.context,
             Side.CLIENT,
             place=place,
-            expected=self.expected,
+            expected=await self._expected_now(transport),
             server_name=self.server_name,
         )
         return stream, await _handshake(stream, place, self.handshake_limit)
 
+    async def _expected_now(self, transport: Stream) -> ExpectedPeer:
+        if isinstance(self.expected, ExpectedPeer):
+            return self.expected
+        try:
+            return await self.expected.now()
+        except BaseException:
+            await trio.aclose_forcefully(transport)
+            raise
+
+
+class PeerAt:
+    """Whom to expect at `host`: itself, and the names that DNS confirms at the time of a connection.
+
+    A name that was confirmed once says nothing of who is there tomorrow, and a resolver that is down today, as at the
+    start of a host, may be up tomorrow.
+    """
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._peer = ExpectedPeer((host,))
+        self._stale = -math.inf
+        self._asking = trio.Lock()
+
+    async def now(self) -> ExpectedPeer:
+        """What DNS says, or said in the last FRESH seconds, also if that was nothing."""
+        async with self._asking:  # many connections at once are one question
+            if trio.current_time() >= self._stale:
+                self._peer = await expected_at(self._host)
+                self._stale = trio.current_time() + FRESH
+            return self._peer
+
 
 def make_client(
-    target: Endpoint, settings: TlsSettings, context: SSL.Context, expected: ExpectedPeer, handshake_limit: float
+    target: Endpoint,
+    settings: TlsSettings,
+    context: SSL.Context,
+    expected: ExpectedPeer | PeerAt,
+    handshake_limit: float,
 ) -> TlsClient:
     """The TLS client for `target`, which has to be `expected`; SNI announces the target's host or the settings' name.
 

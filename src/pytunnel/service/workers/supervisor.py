@@ -40,6 +40,7 @@ from pytunnel.tunnel.tunnel import Limits
 log = logging.getLogger(__name__)
 
 _PAUSE = 1.0  # seconds before the next one is started in the place of a worker that died
+_LONGEST_PAUSE = 60.0  # seconds: it grows while one after the other can't even begin
 _ANSWER_LIMIT = 2.0  # seconds for a worker to say how it is
 _ENDING_LIMIT = 5.0  # seconds for a worker to end when we leave
 _UNSERVED = "without a worker"
@@ -108,11 +109,17 @@ class Supervisor:
     codes: list[int] = field(default_factory=list)
     accepting: set[int] = field(default_factory=set)
     complete: trio.Event = field(default_factory=trio.Event)
-    draining: bool = False
+    ending: trio.Event = field(default_factory=trio.Event)
     began: float = field(default_factory=time.time)
+
+    @property
+    def draining(self) -> bool:
+        """Whether no more is accepted, and no worker replaced."""
+        return self.ending.is_set()
 
     async def keep(self, number: int) -> None:
         """Have worker `number` running until all are drained."""
+        pause = _PAUSE
         while not self.draining:
             try:
                 code = await self._run_one(number)
@@ -124,8 +131,14 @@ class Supervisor:
                     served = number in self.accepting and -code not in (signal.SIGTERM, signal.SIGINT)
                     self.codes.append(code if served else 0)
                     return
-                log.error("worker %d ended with %s: its connections are cut; another follows", number, _words(code))
-            await trio.sleep(_PAUSE)
+                if number in self.accepting:
+                    pause = _PAUSE
+                    log.error("worker %d ended with %s: its connections are cut; another follows", number, _words(code))
+                else:
+                    log.error("worker %d can't begin: %s; tried again in %g s", number, _words(code), pause)
+            with trio.move_on_after(pause):
+                await self.ending.wait()
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _run_one(self, number: int) -> int:
         self.accepting.discard(number)
@@ -208,7 +221,7 @@ class Supervisor:
 
     async def drain(self) -> None:
         """Accept no more, and let no worker be replaced."""
-        self.draining = True
+        self.ending.set()
         for each in self.services:
             for listener in each.listeners:
                 await listener.aclose()
@@ -221,7 +234,7 @@ async def run(plan: ServicePlan, *, debug: bool) -> int:
     """
     descriptors.raise_limit()
     confined = _confine(plan)
-    services = [await running.prepare(each, renews=False) for each in plan.tunnels]
+    services = [running.prepare(each, renews=False) for each in plan.tunnels]
     manager = take_notifier(os.environ)
     supervisor = Supervisor(plan, services, debug)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
@@ -275,4 +288,9 @@ async def _obey(
 
 
 def _words(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:  # a real-time signal has no name
+        return f"signal {-code}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -83,7 +84,7 @@ def test_a_worker_that_dies_is_replaced_and_the_other_one_s_connections_live_on(
         answers = [answer_of(connection, b"after") for connection in connections]
         assert set(answers) <= {b"after", b""}
         assert b"after" in answers  # the other worker had some of them
-        assert comes_true(lambda: sum("worker 1 accepts" in line for line in listening.lines) == 2, LIMIT)
+        assert comes_true(lambda: times_accepting(listening, 1) == 2, LIMIT)
         assert talk(connecting.port, b"new") == b"new"
 
 
@@ -100,6 +101,46 @@ def answer_of(connection: socket.socket, data: bytes) -> bytes:
         return connection.recv(100)
     except ConnectionError:
         return b""
+
+
+def test_a_worker_that_ends_by_a_signal_without_a_name_is_replaced_too(ends: Ends) -> None:
+    listening = ends.listen("127.0.0.1:9", *TWO)
+    victim, _ = workers_of(listening)
+    os.kill(victim, signal.SIGRTMIN + 1)
+    listening.wait_for(rf"ERROR worker 1 ended with signal {signal.SIGRTMIN + 1}: its connections are cut")
+    assert comes_true(lambda: times_accepting(listening, 1) == 2, LIMIT)
+
+
+def test_a_worker_that_finds_broken_files_is_tried_again_until_they_are_whole(ends: Ends) -> None:
+    listening = ends.listen("127.0.0.1:9", *TWO)
+    victim, _ = workers_of(listening)
+    file = ends.node2.certificate
+    assert file is not None
+    whole = file.read_bytes()
+    file.write_bytes(b"half a")
+    os.kill(victim, signal.SIGKILL)
+    listening.wait_for(r"ERROR the certificate file \S+ holds no PEM text")
+    listening.wait_for(r"ERROR worker 1 can't begin: exit code 22; tried again in 2 s")
+    file.write_bytes(whole)
+    assert comes_true(lambda: times_accepting(listening, 1) == 2, LIMIT)
+
+
+def test_sigterm_does_not_wait_for_the_next_try_of_a_worker(ends: Ends) -> None:
+    listening = ends.listen("127.0.0.1:9", *TWO)
+    victim, _ = workers_of(listening)
+    file = ends.node2.certificate
+    assert file is not None
+    file.write_bytes(b"half a")
+    os.kill(victim, signal.SIGKILL)
+    listening.wait_for(r"ERROR worker 1 can't begin: exit code 22; tried again in 4 s")
+    sent = time.monotonic()
+    listening.signal(signal.SIGTERM)
+    assert listening.wait() == 0
+    assert time.monotonic() - sent < 4
+
+
+def times_accepting(program: Program, number: int) -> int:
+    return sum(f"worker {number} accepts" in line for line in program.lines)
 
 
 def test_sigterm_lets_open_connections_end_and_stops_accepting(ends: Ends) -> None:

@@ -6,6 +6,7 @@ It is started with its end of the socket pair as standard input, and reads there
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 import socket
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 import trio
 
+from pytunnel.errors import PytunnelError
 from pytunnel.service import running
 from pytunnel.service.plan import ServicePlan
 from pytunnel.service.running import Share
@@ -22,6 +24,8 @@ from pytunnel.status.server import Take
 from pytunnel.status.snapshot import Snapshot, to_json
 from pytunnel.system import logs
 from pytunnel.transport.sockets import SocketStream
+
+log = logging.getLogger(__name__)
 
 READY, STATUS = b"ready", b"status"
 
@@ -50,7 +54,11 @@ def main() -> None:
     except EOFError:
         sys.exit(1)  # the supervisor has gone before it told us anything
     logs.set_up(order.plan.log_format, debug=order.debug)
-    sys.exit(trio.run(_run, order, control))
+    try:
+        sys.exit(trio.run(_run, order, control))
+    except PytunnelError as error:  # its files were good when the supervisor read them, and are no more
+        log.error("%s", error)
+        sys.exit(error.exit_code)
 
 
 def _close_standard_input() -> None:

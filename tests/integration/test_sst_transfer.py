@@ -253,6 +253,25 @@ def test_an_index_that_also_names_binlogs_in_a_former_directory_ends_no_transfer
     assert not (old / "bin.000001").exists() or f"the old binlog {old}/bin.000001 can't be removed" in joining.log
 
 
+def test_missing_directories_of_binlogs_are_made_before_the_joiner_is_confined(pair: Pair) -> None:
+    donor, joiner = pair
+    donor.server_options["log-bin"] = "bin"
+    joiner.server_options |= {"log-bin": str(joiner.root / "a" / "b" / "bin"), "log-bin-index": "names/bin.index"}
+    write(donor.datadir / "bin.000009", "nine")
+    write(donor.datadir / "bin.index", "./bin.000009\n")
+    joining = joiner.start_joiner()
+    ready = joining.ready()
+    assert (joiner.root / "a" / "b").is_dir()
+    assert (joiner.datadir / "names").is_dir()
+    donating = donor.start_donor(ready)
+    donating.expect("flush tables")
+    donor.flush()
+    donating.expect("continue")
+    assert (donating.end(), joining.end()) == (0, 0), joining.log
+    assert tree(joiner.root / "a") == {"b/bin.000009": "nine"}
+    assert tree(joiner.datadir) == {"names/bin.index": f"{joiner.root}/a/b/bin.000009\n"}
+
+
 def test_ist_sends_the_position_and_nothing_else(pair: Pair) -> None:
     donor, joiner = pair
     write(donor.datadir / "shop" / "t.ibd", "new")

@@ -15,19 +15,17 @@ from pytunnel.sst.request import Request
 
 
 def rules_for(request: Request, layout: Layout, private: Path) -> Rules:
-    """The rules of one transfer; `private` is its directory for the secret, which it removes at its end."""
+    """The rules of one transfer; `private` is its directory for the secret, which it removes at its end.
+
+    Each directory by itself, never one above it: a joiner has made by now what was missing, and a donor makes none.
+    """
     paths: dict[Path, Access] = {Path("/dev/null"): Access.WRITE_FILE, private.parent: Access.REMOVE_DIR}
     for path in (private, request.datadir, *_directories(layout)):
-        paths[_existing(path)] = WRITE
+        paths[path] = WRITE
     return Rules(handled=WRITE, paths=paths, signals=False)
 
 
 def _directories(layout: Layout) -> Iterator[Path]:
     yield from (layout.datadir, layout.data, layout.redo, layout.undo, layout.aria)
     if layout.binlog is not None:
-        yield from (layout.binlog.base.parent, layout.binlog.index.parent)
-
-
-def _existing(path: Path) -> Path:
-    """The path, or the nearest directory above it that is there: what is missing will be made."""
-    return next(place for place in (path, *path.absolute().parents) if place.exists())
+        yield from layout.binlog.directories

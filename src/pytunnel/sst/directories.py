@@ -34,6 +34,11 @@ class BinlogPlace:
     written_directory: str
     most: int
 
+    @property
+    def directories(self) -> tuple[Path, Path]:
+        """Where the binlogs are, and where their index is."""
+        return self.base.parent, self.index.parent
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -59,7 +64,7 @@ class Layout:
         of its top level."""
         places = [self.data, self.redo, self.undo, self.aria, *self.foreign]
         if self.binlog is not None:
-            places += [self.binlog.base.parent, self.binlog.index.parent]
+            places += self.binlog.directories
         return tuple(sorted({inside for place in places for inside in self._inside(place)}))
 
     def _inside(self, place: Path) -> Iterator[Path]:

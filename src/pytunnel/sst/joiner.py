@@ -248,7 +248,7 @@ def _demanded(setup: Setup) -> str:
 
 
 def _write_config(reception: _Reception, log_file: str) -> Path:
-    """rsync's configuration; the set directories are made here, because rsync serves only what exists."""
+    """rsync's configuration; missing directories are made: rsync serves and Landlock permits only what exists."""
     layout, module = reception.setup.layout, reception.setup.method.module
     plan_directory = reception.private / PLAN_FILE
     plan_directory.mkdir(mode=0o700)
@@ -261,6 +261,8 @@ def _write_config(reception: _Reception, log_file: str) -> Path:
         directory = layout.directory_of(each)
         directory.mkdir(parents=True, exist_ok=True)
         modules.append(rsync.set_module(module + each.suffix, directory, each))
+    for directory in layout.binlog.directories if layout.binlog is not None else ():
+        directory.mkdir(parents=True, exist_ok=True)
     secrets_file = None
     if reception.secret is not None:
         line = f"{reception.secret.user}:{reception.secret.password}\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from pytunnel.certs.errors import CertsError
 from pytunnel.certs.storing import NewFile, write_files
 
+NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
 
 
@@ -93,9 +95,44 @@ def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("force", [False, True])
 def test_a_directory_in_a_file_s_place_is_named_and_stays(tmp_path: Path, force: bool) -> None:
     (tmp_path / "a.crt").mkdir()
-    with pytest.raises(CertsError, match=r"a\.crt (exists|can't be replaced: Is a directory)"):
+    with pytest.raises(CertsError, match=r"a\.crt (exists|can't be replaced: it is a directory)"):
         write_files([NewFile(tmp_path / "a.crt", "text")], force=force)
     assert names_in(tmp_path) == ["a.crt"]
+
+
+def test_a_directory_in_one_file_s_place_leaves_the_others_as_they_are(tmp_path: Path) -> None:
+    key, certificate = tmp_path / "a.key", tmp_path / "a.crt"
+    key.write_text("old")
+    certificate.mkdir()
+    with pytest.raises(CertsError, match=r"a\.crt can't be replaced: it is a directory"):
+        write_files([NewFile(key, "new", private=True), NewFile(certificate, "new")], force=True)
+    assert (key.read_text(), sorted(names_in(tmp_path))) == ("old", ["a.crt", "a.key"])
+
+
+def test_a_link_to_a_directory_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a.crt").symlink_to(tmp_path)
+    write_files([NewFile(tmp_path / "a.crt", "new")], force=True)
+    assert ((tmp_path / "a.crt").read_text(), names_in(tmp_path)) == ("new", ["a.crt"])
+
+
+@needs_root
+def test_what_was_replaced_is_put_back_where_a_later_file_can_not_be() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o1777)  # where nobody may replace root's link
+        (folder / "a.key").write_text("old")
+        os.chown(folder / "a.key", NOBODY, -1)
+        old = (folder / "a.key").stat()
+        (folder / "a.crt").symlink_to("elsewhere")
+        files = [NewFile(folder / name, "new", private=True) for name in ("a.key", "a.pem", "a.crt")]
+        os.seteuid(NOBODY)
+        try:
+            with pytest.raises(CertsError, match=r"a\.crt can't be replaced: .*; all files are as they were"):
+                write_files(files, force=True)
+        finally:
+            os.seteuid(0)
+        assert (folder / "a.key").stat().st_ino == old.st_ino
+        assert ((folder / "a.key").read_text(), sorted(names_in(folder))) == ("old", ["a.crt", "a.key"])
 
 
 @settings(deadline=None)

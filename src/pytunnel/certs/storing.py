@@ -32,15 +32,22 @@ def write_files(files: Sequence[NewFile], *, force: bool = False) -> None:
     With `force` each file is replaced whole; a link is replaced, not followed. What replaces a file belongs to the same
     user and group, and a key that the group could read stays readable to it: a server reads on what it read before.
     """
+    kept: list[Path] = []
     with ExitStack() as undo:
         if force:
+            _refuse_directories(files)
             ready = [(_write(_beside(file.path), file, undo, like=file.path), file.path) for file in files]
-            for written, path in ready:
+            for written, path in ready[:-1]:
+                kept += _keep(path, undo)
+                _replace(written, path)
+            for written, path in ready[-1:]:  # behind it nothing can fail
                 _replace(written, path)
         else:
             for file in files:
                 _write(file.path, file, undo)
         undo.pop_all()
+    for path in kept:
+        _remove(path)
 
 
 def _write(path: Path, file: NewFile, undo: ExitStack, *, like: Path | None = None) -> Path:
@@ -72,11 +79,46 @@ def _set_access(descriptor: int, file: NewFile, like: Path | None) -> None:
     os.fchmod(descriptor, mode)
 
 
+def _refuse_directories(files: Sequence[NewFile]) -> None:
+    for path in (file.path for file in files):
+        if path.is_dir() and not path.is_symlink():
+            raise CertsError(f"{path} can't be replaced: it is a directory; nothing was written")
+
+
+def _keep(path: Path, undo: ExitStack) -> list[Path]:
+    """Give what is at `path`, if anything, a second name, which is returned; `undo` then makes it all as it was."""
+    if not os.path.lexists(path):
+        undo.callback(partial(path.unlink, missing_ok=True))
+        return []
+    kept = _beside(path)
+    try:
+        os.link(path, kept, follow_symlinks=False)
+    except OSError as error:
+        raise CertsError(f"{path} can't be kept while it is replaced: {error.strerror}; nothing was changed") from error
+    undo.callback(partial(_put_back, kept, path))
+    return [kept]
+
+
 def _replace(written: Path, path: Path) -> None:
     try:
         written.replace(path)
     except OSError as error:
-        raise CertsError(f"{path} can't be replaced: {error.strerror}") from error
+        raise CertsError(f"{path} can't be replaced: {error.strerror}; all files are as they were") from error
+
+
+def _put_back(kept: Path, path: Path) -> None:
+    try:
+        kept.replace(path)
+    except OSError as error:
+        raise CertsError(f"{path} can't be put back: {error.strerror}; what it was is {kept}") from error
+    _remove(kept)  # a rename of a file to itself does nothing
+
+
+def _remove(kept: Path) -> None:
+    try:
+        kept.unlink(missing_ok=True)
+    except OSError as error:
+        raise CertsError(f"{kept}, which was replaced, can't be removed: {error.strerror}; remove it") from error
 
 
 def _beside(path: Path) -> Path:

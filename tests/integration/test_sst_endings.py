@@ -209,14 +209,25 @@ def test_an_argument_that_makes_no_sense_is_one_sentence(joiner: PlayedServer) -
     assert_ended(joiner.start("both", "localhost"), "role", 22)
 
 
-def test_links_that_lead_out_of_the_datadir_are_refused_before_the_flush(
-    joiner: PlayedServer, donor: PlayedServer
+@pytest.mark.parametrize(
+    ("link", "said"),
+    [
+        ("shop/t.MYD", "shop/t.MYD -> /elsewhere"),
+        ("ibdata1", "ibdata1 (InnoDB system tablespace) is a symbolic link to /elsewhere"),
+        ("shop/far.isl", "the table shop/far was made with DATA DIRECTORY"),
+    ],
+)
+def test_data_that_would_stay_behind_is_refused_before_the_flush(
+    joiner: PlayedServer, donor: PlayedServer, link: str, said: str
 ) -> None:
-    (donor.datadir / "shop" / "t.MYD").symlink_to("/elsewhere/t.MYD")
+    if link.endswith(".isl"):
+        (donor.datadir / link).write_text("/elsewhere")
+    else:
+        (donor.datadir / link).symlink_to("/elsewhere")
     receiving = joiner.start_joiner()
     run = donor.start_donor(receiving.ready())
     assert run.line() == ""
-    assert_ended(run, "t.MYD -> /elsewhere/t.MYD", 22)
+    assert_ended(run, said, 22)
     assert_old_data(joiner)
     receiving.process.kill()
 
@@ -239,11 +250,12 @@ def test_a_joiner_whose_schema_is_a_link_is_refused_while_its_old_data_is_whole(
     assert (link / "user.frm").read_text() == "old"
 
 
-def test_a_joiner_may_have_a_set_behind_a_link(joiner: PlayedServer, donor: PlayedServer) -> None:
-    (joiner.root / "disk").mkdir()
-    (joiner.datadir / "redo").symlink_to(joiner.root / "disk")
-    joiner.server_options["innodb-log-group-home-dir"] = "redo"
-    (donor.datadir / "ib_logfile0").write_text("new")
+def test_a_set_may_be_behind_a_link(joiner: PlayedServer, donor: PlayedServer) -> None:
+    for server in (joiner, donor):
+        (server.root / "disk").mkdir()
+        (server.datadir / "redo").symlink_to(server.root / "disk")
+        server.server_options["innodb-log-group-home-dir"] = "redo"
+    (donor.root / "disk" / "ib_logfile0").write_text("new")
     receiving = joiner.start_joiner()
     sending = donor.start_donor(receiving.ready())
     sending.expect("flush tables")

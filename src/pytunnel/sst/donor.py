@@ -19,6 +19,7 @@ from pytunnel.sst.donation import Courier
 from pytunnel.sst.errors import ExitCode, SstError, known
 from pytunnel.sst.filewatch import wait_for
 from pytunnel.sst.manifest import FILE_SETS, Amount, Entry, FileSet
+from pytunnel.sst.obstacles import check_carriable
 from pytunnel.sst.peers import expected_joiner
 from pytunnel.sst.plan import PLAN_FILE, format_failure, format_plan
 from pytunnel.sst.progress import Progress, report
@@ -136,18 +137,7 @@ async def _check_before_flush(donation: _Donation) -> None:
     if donation.setup.request.bypass:
         return
     await _check_compression(donation.setup.settings.saving.compress)
-    for files in FILE_SETS:
-        directory = donation.setup.layout.directory_of(files)
-        if not directory.is_dir():
-            raise SstError(f"the directory of the {files.title}, {directory}, is not there", exit_code=ExitCode.MISSING)
-    find = partial(manifest.find_escaping_links, donation.datadir, donation.left_out)
-    links = await trio.to_thread.run_sync(find, abandon_on_cancel=True)
-    if links:
-        raise SstError(
-            f"{donation.datadir} holds symbolic links that lead out of it, whose data rsync would not carry "
-            f"({len(links)}, the first is {links[0]}); put the data into the datadir, or use another SST method",
-            exit_code=ExitCode.BAD_SETTING,
-        )
+    await trio.to_thread.run_sync(check_carriable, donation.setup.layout, abandon_on_cancel=True)
 
 
 async def _check_compression(name: str | None) -> None:

@@ -19,9 +19,9 @@ import trio
 
 from pytunnel.sst import binlog, patience, rsync, server, workplace
 from pytunnel.sst.address import Address, format_ready
-from pytunnel.sst.directories import Layout
 from pytunnel.sst.errors import ExitCode, SstError
-from pytunnel.sst.manifest import FILE_SETS, find_linked_directories
+from pytunnel.sst.manifest import FILE_SETS
+from pytunnel.sst.obstacles import check_replaceable
 from pytunnel.sst.peers import check_own_name, expected_donor
 from pytunnel.sst.plan import PLAN_FILE, parse_failure, parse_plan
 from pytunnel.sst.progress import Progress, report
@@ -109,7 +109,8 @@ async def join(setup: Setup) -> None:
     if warning is not None:
         log.warning("%s", warning)
     layout.datadir.mkdir(parents=True, exist_ok=True)
-    _check_schemas(layout)
+    # Also where the missing transactions (IST) would do: the donor decides that later, when all is announced.
+    check_replaceable(layout)
     async with workplace.claim(request.datadir):
         with (
             workplace.private_directory(request.datadir, request.tmpdir) as private,
@@ -134,20 +135,6 @@ async def join(setup: Setup) -> None:
                 remove(reception.state_file)
                 remove(layout.datadir / binlog.ARCHIVE)
     server.say(str(state.position))
-
-
-def _check_schemas(layout: Layout) -> None:
-    """Find what no transfer can replace while the old data is still whole; raises SstError.
-
-    Also where the missing transactions (IST) would do: the donor decides that later, when all is announced.
-    """
-    links = find_linked_directories(layout.datadir, layout.nested_places())
-    if links:
-        raise SstError(
-            f"{links[0]} is a symbolic link to the directory {links[0].readlink()}, which no transfer can replace "
-            f"({len(links)} such links; nothing was touched); move the directory to where the link is",
-            exit_code=ExitCode.BAD_SETTING,
-        )
 
 
 async def _receive(reception: _Reception) -> State:

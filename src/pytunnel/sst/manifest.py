@@ -40,6 +40,10 @@ class FileSet:
     suffix: str
     patterns: tuple[str, ...]
 
+    def holds(self, name: str) -> bool:
+        """Whether a file of this name is one of the set's."""
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns)
+
 
 SYSTEM = FileSet("InnoDB system tablespace", "-data_dir", ("ibdata*", "ib_lru_dump"))
 REDO = FileSet("redo log", "-log_dir", ("ib_logfile[0-9]*",))
@@ -70,7 +74,7 @@ class Amount:
 def list_schemas(datadir: Path, left_out: Iterable[Path] = ()) -> list[Entry]:
     """All that lies in the top-level directories of `datadir`, the directories themselves included.
 
-    `left_out` are directories below the datadir that hold something else than schemas. A file that vanishes while
+    `left_out` are places below the datadir that hold something else than schemas. A file that vanishes while
     the list is made was a temporary one. Raises OSError when a directory can't be read.
     """
     skipped = {os.fsencode(path) for path in left_out}
@@ -86,40 +90,8 @@ def list_schemas(datadir: Path, left_out: Iterable[Path] = ()) -> list[Entry]:
     return entries
 
 
-def find_linked_directories(datadir: Path, left_out: Iterable[Path] = ()) -> list[Path]:
-    """Links of the top level to directories, but for those that are `left_out`: the server takes them for schemas.
-
-    rsync neither sends what lies behind them nor replaces it. Raises OSError when the datadir can't be read.
-    """
-    skipped = set(left_out)
-    return sorted(path for path in datadir.iterdir() if path.is_symlink() and path.is_dir() and path not in skipped)
-
-
-def find_escaping_links(datadir: Path, left_out: Iterable[Path] = ()) -> list[str]:
-    """Symbolic links that lead out of the datadir, as `PATH -> TARGET`: their data doesn't travel with them.
-
-    Also schemas that are links themselves, wherever they lead: a schema is a directory.
-    """
-    found = find_linked_directories(datadir, left_out)
-    for entry in list_schemas(datadir, left_out):
-        path = datadir / os.fsdecode(entry.path)
-        if path.is_symlink() and _leads_out(path.relative_to(datadir), path.readlink()):
-            found.append(path)
-    return [f"{path} -> {path.readlink()}" for path in found]
-
-
 def _is_foreign(name: bytes) -> bool:
     return any(fnmatch.fnmatchcase(os.fsdecode(name), pattern) for pattern in FOREIGN_DIRECTORIES)
-
-
-def _leads_out(link: Path, target: Path) -> bool:
-    """Whether a relative link goes up more often than it is deep, or is no relative one."""
-    depth = len(link.parent.parts)
-    for part in target.parts:
-        depth += -1 if part == ".." else 1
-        if depth < 0:
-            return True
-    return target.is_absolute()
 
 
 def measure(directory: Path, files: FileSet) -> Amount:
@@ -127,7 +99,7 @@ def measure(directory: Path, files: FileSet) -> Amount:
     total = Amount()
     with os.scandir(directory) as items:
         for item in items:
-            if item.is_file(follow_symlinks=False) and any(fnmatch.fnmatch(item.name, p) for p in files.patterns):
+            if item.is_file(follow_symlinks=False) and files.holds(item.name):
                 total += Amount(item.stat(follow_symlinks=False).st_size, 1)
     return total
 
@@ -190,12 +162,13 @@ def _walk(root: bytes, relative: bytes, skipped: set[bytes]) -> Iterator[Entry]:
     with os.scandir(root + b"/" + relative) as items:
         for item in items:
             path = relative + b"/" + item.name
+            if item.path in skipped:
+                continue
             try:
                 status = item.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue
             if stat.S_ISDIR(status.st_mode):
-                if item.path not in skipped:
-                    yield from _walk(root, path, skipped)
+                yield from _walk(root, path, skipped)
             elif stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
                 yield Entry(status.st_size if stat.S_ISREG(status.st_mode) else 0, path)

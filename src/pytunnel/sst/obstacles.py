@@ -1,0 +1,82 @@
+"""What in a node's files no transfer could carry, or replace: found while nothing is locked and nothing is touched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from pytunnel.sst.directories import Layout
+from pytunnel.sst.errors import ExitCode, SstError
+from pytunnel.sst.manifest import FILE_SETS, FileSet, list_schemas
+
+_REMOTE_TABLE = ".isl"  # InnoDB's note of where a table is that was made with DATA DIRECTORY
+
+
+def check_carriable(layout: Layout) -> None:
+    """Find what a donor has and no rsync would carry: data behind links, tables that lie elsewhere.
+
+    Raises SstError for the first of it, OSError when a directory can't be read.
+    """
+    left_out = layout.nested_places()
+    for files in FILE_SETS:
+        _check_set(layout.directory_of(files), files)
+    paths = [layout.datadir / os.fsdecode(entry.path) for entry in list_schemas(layout.datadir, left_out)]
+    links = [*_linked_directories(layout.datadir, left_out), *_escaping_links(layout.datadir, paths, left_out)]
+    if links:
+        raise SstError(
+            f"{layout.datadir} holds symbolic links that lead out of it, whose data rsync would not carry "
+            f"({len(links)}, the first is {links[0]} -> {links[0].readlink()}); put the data into the datadir, or use "
+            "another SST method",
+            exit_code=ExitCode.BAD_SETTING,
+        )
+    remote = [path for path in paths if path.suffix == _REMOTE_TABLE]
+    if remote:
+        table = remote[0].relative_to(layout.datadir).with_suffix("")
+        raise SstError(
+            f"the table {table} was made with DATA DIRECTORY and lies outside of the datadir, so rsync would not carry "
+            f"it ({len(remote)} such tables; {remote[0]} names its place); make it anew without DATA DIRECTORY, or use "
+            "another SST method",
+            exit_code=ExitCode.BAD_SETTING,
+        )
+
+
+def check_replaceable(layout: Layout) -> None:
+    """Find what a joiner has and no transfer can replace; raises SstError."""
+    links = _linked_directories(layout.datadir, layout.nested_places())
+    if links:
+        raise SstError(
+            f"{links[0]} is a symbolic link to the directory {links[0].readlink()}, which no transfer can replace "
+            f"({len(links)} such links; nothing was touched); move the directory to where the link is",
+            exit_code=ExitCode.BAD_SETTING,
+        )
+
+
+def _check_set(directory: Path, files: FileSet) -> None:
+    if not directory.is_dir():
+        raise SstError(f"the directory of the {files.title}, {directory}, is not there", exit_code=ExitCode.MISSING)
+    for path in sorted(directory.iterdir()):
+        if files.holds(path.name) and path.is_symlink():
+            raise SstError(
+                f"{path} ({files.title}) is a symbolic link to {path.readlink()}, and rsync would carry the link "
+                "alone; move the file to where the link is, or name the directory that it is in as the set's own",
+                exit_code=ExitCode.BAD_SETTING,
+            )
+
+
+def _linked_directories(datadir: Path, left_out: Collection[Path]) -> list[Path]:
+    """Links of the top level to directories: the server takes them for schemas, rsync for files."""
+    return sorted(path for path in datadir.iterdir() if path.is_symlink() and path.is_dir() and path not in left_out)
+
+
+def _escaping_links(datadir: Path, paths: Iterable[Path], left_out: Collection[Path]) -> Iterator[Path]:
+    """Links whose data doesn't travel with them: only relative ones into a schema lead to the same on the joiner."""
+    schemas = {path for path in paths if path.parent == datadir}
+    for path in paths:
+        if not path.is_symlink():
+            continue
+        target = path.readlink()
+        place = Path(os.path.normpath(path.parent / target))
+        ways = {place, *place.parents}
+        if target.is_absolute() or not ways & schemas or ways & set(left_out):
+            yield path

@@ -1,0 +1,124 @@
+"""What in a node's files keeps a transfer from being complete, and is refused beforehand."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pytunnel.sst.directories import Layout
+from pytunnel.sst.errors import ExitCode, SstError
+from pytunnel.sst.obstacles import check_carriable, check_replaceable
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """A datadir with two schemas."""
+    datadir = tmp_path / "data"
+    for schema in ("shop/part", "other"):
+        (datadir / schema).mkdir(parents=True)
+    return Layout(datadir, data=datadir, redo=datadir, undo=datadir, aria=datadir)
+
+
+def refusal(layout: Layout) -> str:
+    with pytest.raises(SstError) as caught:
+        check_carriable(layout)
+    assert caught.value.exit_code == ExitCode.BAD_SETTING
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [
+        ("shop/t.MYD", "/elsewhere/t.MYD"),
+        ("shop/t.MYD", "../../t.MYD"),
+        ("shop/part/t.MYD", "../../../t.MYD"),
+        ("shop/t.ibd", "../big.ibd"),  # a file of the top level doesn't travel
+        ("shop/t.ibd", "../lost+found/t.ibd"),
+        ("shop/t.ibd", "../redo/t.ibd"),
+        ("shop/all", ".."),
+        ("shop/all", "../.."),
+        ("linked", "shop"),
+        ("linked", "/"),
+    ],
+)
+def test_a_link_to_what_does_not_travel_is_refused(layout: Layout, link: str, target: str) -> None:
+    for directory in ("redo", "lost+found"):
+        (layout.datadir / directory).mkdir()
+    (layout.datadir / link).symlink_to(target)
+    said = refusal(replace(layout, redo=layout.datadir / "redo"))
+    assert f"(1, the first is {layout.datadir / link} -> {target})" in said
+
+
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [
+        ("shop/t.MYD", "u.MYD"),
+        ("shop/t.MYD", "part/u.MYD"),
+        ("shop/part/t.MYD", "../../shop/u.MYD"),
+        ("shop/t.MYD", "../other/u.MYD"),
+        ("shop/more", "../other"),
+        ("redo", "/"),
+        ("server.sock", "/run/server.sock"),
+    ],
+)
+def test_a_link_into_a_schema_or_in_the_place_of_a_set_is_carried(layout: Layout, link: str, target: str) -> None:
+    if link != "redo":
+        (layout.datadir / "redo").mkdir()
+    (layout.datadir / link).symlink_to(target)
+    check_carriable(replace(layout, redo=layout.datadir / "redo"))
+
+
+def test_a_set_may_lie_behind_a_link_in_a_schema(layout: Layout, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (layout.datadir / "shop" / "redo").symlink_to(tmp_path / "disk")
+    check_carriable(replace(layout, redo=layout.datadir / "shop" / "redo"))
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("ibdata1", "InnoDB system tablespace"),
+        ("ib_logfile0", "redo log"),
+        ("undo001", "undo tablespaces"),
+        ("aria_log_control", "Aria log"),
+    ],
+)
+@pytest.mark.parametrize("separate", [False, True])
+def test_a_file_of_a_set_that_is_a_link_is_refused(
+    layout: Layout, tmp_path: Path, name: str, title: str, *, separate: bool
+) -> None:
+    directory = layout.datadir
+    if separate:
+        directory = tmp_path / "sets"
+        directory.mkdir()
+        layout = replace(layout, data=directory, redo=directory, undo=directory, aria=directory)
+    (directory / name).symlink_to("/ssd/file")
+    assert f"{directory / name} ({title}) is a symbolic link to /ssd/file" in refusal(layout)
+
+
+def test_a_table_that_lies_elsewhere_is_refused_by_its_name(layout: Layout) -> None:
+    (layout.datadir / "shop" / "far.isl").write_text("/elsewhere/shop/far.ibd")
+    (layout.datadir / "other" / "far#P#p0.isl").write_text("/elsewhere/other/far#P#p0.ibd")
+    assert "the table other/far#P#p0 was made with DATA DIRECTORY" in (said := refusal(layout))
+    assert re.search(r"2 such tables; .*/other/far#P#p0.isl names its place\); make it anew", said)
+
+
+def test_a_set_s_directory_that_is_missing_is_named(layout: Layout) -> None:
+    with pytest.raises(SstError, match="the directory of the Aria log, /nowhere, is not there") as caught:
+        check_carriable(replace(layout, aria=Path("/nowhere")))
+    assert caught.value.exit_code == ExitCode.MISSING
+
+
+def test_a_joiner_s_links_in_its_schemas_can_be_replaced(layout: Layout) -> None:
+    (layout.datadir / "shop" / "t.MYD").symlink_to("/elsewhere/t.MYD")
+    (layout.datadir / "ibdata1").symlink_to("/ssd/ibdata1")
+    check_replaceable(layout)
+
+
+def test_a_joiner_s_schema_that_is_a_link_can_not_be_replaced(layout: Layout) -> None:
+    (layout.datadir / "linked").symlink_to("shop")
+    with pytest.raises(SstError, match="linked is a symbolic link to the directory shop, which no tr"):
+        check_replaceable(layout)

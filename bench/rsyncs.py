@@ -39,7 +39,7 @@ def daemon(folder: Path, datadir: Path) -> Iterator[int]:
 def transfer_as_planned(datadir: Path, port: int) -> None:
     """What pytunnel's donor runs: a pass that deletes, then streams of equal bytes; raises BenchError."""
     target = f"rsync://{HOST}:{port}/{MODULE}/"
-    _run(rsync.delete_arguments(datadir, (), target))
+    _run(rsync.delete_arguments(datadir, (), target, guarded=False))
     streams = manifest.plan_streams(manifest.list_schemas(datadir), STREAMS)
     schemas = rsync.schema_arguments(datadir, target, rsync.Saving())
     sets = [rsync.set_arguments(datadir, files, target, rsync.Saving()) for files in manifest.FILE_SETS]

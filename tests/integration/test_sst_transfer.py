@@ -117,6 +117,23 @@ def test_certificates_and_keys_in_the_datadir_stay_the_node_s_own(pair: Pair, pl
     assert before[joiner.datadir] != before[donor.datadir]
 
 
+def test_an_old_schema_is_deleted_also_where_the_donor_has_something_else_of_its_name(pair: Pair) -> None:
+    donor, joiner = pair
+    donor.server_options |= {"innodb-undo-directory": "new logs", "aria-log-dir-path": "aria"}
+    joiner.server_options["innodb-log-group-home-dir"] = "new logs"
+    for path in ("shop/t.ibd", "new logs/undo001", "aria/aria_log_control"):
+        write(donor.datadir / path, "new")
+    for path in ("aria/dropped.ibd", "new logs/own"):
+        write(joiner.datadir / path, "old")
+    transfer(pair)
+    assert tree(joiner.datadir) == {
+        "shop/t.ibd": "new",
+        "undo001": "new",
+        "aria_log_control": "new",
+        "new logs/own": "old",
+    }
+
+
 def test_a_datadir_that_is_a_link_has_its_sets_where_they_are(pair: Pair) -> None:
     for server in pair:
         real = server.root / "real"

@@ -50,7 +50,9 @@ def test_a_directory_that_rsyncd_conf_cannot_express_is_refused(path: str) -> No
 
 
 def test_the_secret_is_in_the_environment_and_in_no_argument() -> None:
-    command = rsync.client_command(7, *rsync.delete_arguments(Path("/d"), (), rsync.destination("m", SECRET)))
+    command = rsync.client_command(
+        7, *rsync.delete_arguments(Path("/d"), (), rsync.destination("m", SECRET), guarded=True)
+    )
     assert not any(SECRET.password in word for word in command)
     assert rsync.client_environment({}, SECRET)["RSYNC_PASSWORD"] == SECRET.password
     assert SECRET.password not in repr(SECRET)
@@ -59,7 +61,7 @@ def test_the_secret_is_in_the_environment_and_in_no_argument() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        rsync.delete_arguments(Path("/d"), (), "TO"),
+        rsync.delete_arguments(Path("/d"), (), "TO", guarded=True),
         rsync.delete_schema_arguments("mysql", Path("/n"), "TO"),
         rsync.delete_set_arguments(UNDO, Path("/n"), "TO"),
         rsync.schema_arguments(Path("/d"), "TO", rsync.Saving()),
@@ -118,6 +120,17 @@ def test_only_directories_below_the_datadir_are_protected() -> None:
     assert "/redo\\[1]/" in patterns
     assert not any("elsewhere" in pattern for pattern in patterns)
     assert "/lost+found/" in patterns
+
+
+def test_what_is_left_out_here_is_deleted_of_a_joiner_that_guards_its_own_and_of_no_other() -> None:
+    guarded, unguarded = (
+        rsync.delete_arguments(Path("/d"), [Path("/d/re do")], "joiner::m/", guarded=guarded)
+        for guarded in (True, False)
+    )
+    assert "--filter=H /re do/" in guarded
+    assert "--exclude=/re do/" not in guarded
+    assert "--exclude=/re do/" in unguarded
+    assert "--exclude=/lost+found/" in guarded
 
 
 def test_our_own_directories_are_protected_whatever_they_are_called() -> None:

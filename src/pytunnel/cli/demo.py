@@ -154,7 +154,7 @@ async def _transfer(stage: _Stage, courier: Courier, progress: Progress, console
     entries = manifest.list_schemas(stage.source)
     progress.total = manifest.total(entries)
     target = courier.target(_MODULE)
-    await courier.send(rsync.delete_arguments(stage.source, (), target))
+    await courier.send(rsync.delete_arguments(stage.source, (), target, guarded=False))
     async with trio.open_nursery() as bar:
         bar.start_soon(_draw, progress, progress.total.bytes, console)
         async with trio.open_nursery() as nursery:

@@ -276,7 +276,9 @@ async def _send_files(donation: _Donation, entries: list[Entry]) -> None:
     """Delete what the joiner has too much, then send: the schemas, the sets, and last what lets a server start."""
     courier, datadir = donation.courier, donation.datadir
     first, last = manifest.keep_back(entries)
-    await courier.send(rsync.delete_arguments(datadir, donation.left_out, courier.target(donation.module)))
+    guarded = donation.plan_module in donation.modules
+    target = courier.target(donation.module)
+    await courier.send(rsync.delete_arguments(datadir, donation.left_out, target, guarded=guarded))
     await _send_schemas(donation, first)
     layout = donation.setup.layout
     sets = [(files, layout.directory_of(files), courier.target(donation.module_of(files))) for files in FILE_SETS]

@@ -169,15 +169,21 @@ _KEEP = ("--links", "--perms", "--owner", "--group")
 _WRITE = ("--inplace", "--ignore-times")
 
 
-def delete_arguments(datadir: Path, left_out: Iterable[Path], target: str) -> list[str]:
-    """Delete in the joiner's datadir what this one hasn't; transfers nothing."""
+def delete_arguments(datadir: Path, left_out: Iterable[Path], target: str, *, guarded: bool) -> list[str]:
+    """Delete in the joiner's datadir what this one hasn't; transfers nothing.
+
+    A `guarded` joiner protects by itself what is no schema there; of another nothing is deleted at the places that
+    are `left_out` here, for it may have its own sets there.
+    """
+    hidden = "--filter=H " if guarded else "--exclude="
     return [
         "--recursive",
         *_KEEP,
         "--delete",
         "--existing",
         "--ignore-existing",
-        *(f"--exclude={pattern}" for pattern in protected(datadir, left_out)),
+        *(f"--exclude={pattern}" for pattern in protected(datadir, ())),
+        *(f"{hidden}{pattern}" for pattern in _patterns(datadir, left_out)),
         "--include=/*/",
         "--exclude=/*",
         "--",
@@ -228,13 +234,8 @@ def resumed(arguments: Iterable[str]) -> list[str]:
 
 
 def protected(datadir: Path, places: Iterable[Path]) -> list[str]:
-    """Patterns of what is neither sent nor deleted: what is the file system's or ours, and `places` below it.
-
-    With a slash at its end, a pattern of rsync's daemon also covers what lies below; without, it covers files too.
-    """
-    foreign = [*(f"/{name}/" for name in FOREIGN_DIRECTORIES), f"/{STATUS_SOCKET}"]
-    inside = [_literal(str(path.relative_to(datadir))) for path in places if datadir in path.parents]
-    return [*foreign, *(f"/{path}{end}" for path in inside for end in ("", "/"))]
+    """Patterns of what is neither sent nor deleted: what is the file system's or ours, and `places` below it."""
+    return [*(f"/{name}/" for name in FOREIGN_DIRECTORIES), f"/{STATUS_SOCKET}", *_patterns(datadir, places)]
 
 
 VANISHED = 24
@@ -268,6 +269,15 @@ def failure(code: int, last_words: str) -> SstError:
     detail = f" ({last_words})" if last_words else ""
     exit_code = _EXIT_CODES.get(code, ExitCode.OTHER)
     return SstError(f"rsync ended with code {code}: {sentence}{detail}", exit_code=exit_code)
+
+
+def _patterns(datadir: Path, places: Iterable[Path]) -> list[str]:
+    """Patterns of the places below the datadir.
+
+    With a slash at its end, a pattern of rsync's daemon also covers what lies below; without, it covers files too.
+    """
+    inside = [_literal(str(path.relative_to(datadir))) for path in places if datadir in path.parents]
+    return [f"/{path}{end}" for path in inside for end in ("", "/")]
 
 
 def _only(files: FileSet) -> list[str]:

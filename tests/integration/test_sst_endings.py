@@ -285,6 +285,32 @@ def test_a_set_directory_that_is_missing_is_named_before_the_flush(joiner: Playe
     receiving.process.kill()
 
 
+def test_a_missing_index_of_binlogs_is_named_before_the_flush(joiner: PlayedServer, donor: PlayedServer) -> None:
+    donor.server_options["log-bin"] = "bin"
+    receiving = joiner.start_joiner()
+    run = donor.start_donor(receiving.ready())
+    assert run.line() == ""
+    assert_ended(run, f"{donor.datadir}/bin.index is missing", 2)
+    receiving.process.kill()
+
+
+def test_a_donor_told_to_end_while_it_packs_binlogs_packs_no_further(joiner: PlayedServer, donor: PlayedServer) -> None:
+    donor.server_options["log-bin"] = "bin"
+    (donor.datadir / "bin.000001").touch()
+    os.truncate(donor.datadir / "bin.000001", 2**31)
+    (donor.datadir / "bin.index").write_text("./bin.000001\n")
+    receiving = joiner.start_joiner()
+    run = donor.start_donor(receiving.ready())
+    run.expect("flush tables")
+    donor.flush()
+    wait_until(lambda: (donor.datadir / "wsrep_sst_binlog.tar").exists())
+    run.process.send_signal(signal.SIGTERM)
+    assert_ended(run, "ended by SIGTERM", 32)
+    assert "binlogs that go with the snapshot" not in run.log
+    assert_old_data(joiner)
+    receiving.process.kill()
+
+
 def test_a_directory_that_cannot_be_made_is_named(joiner: PlayedServer) -> None:
     (joiner.root / "file").touch()
     joiner.server_options["aria-log-dir-path"] = str(joiner.root / "file" / "aria")

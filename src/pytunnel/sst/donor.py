@@ -137,6 +137,8 @@ async def _check_before_flush(donation: _Donation) -> None:
     if donation.setup.request.bypass:
         return
     await _check_compression(donation.setup.settings.saving.compress)
+    if donation.setup.layout.binlog is not None:
+        await trio.to_thread.run_sync(binlog.check_packing, donation.setup.layout.binlog, donation.datadir)
     await trio.to_thread.run_sync(check_carriable, donation.setup.layout, abandon_on_cancel=True)
 
 
@@ -258,7 +260,7 @@ def _pack_binlogs(donation: _Donation) -> Path | None:
         return None
     workplace.write_private(archive, "")
     with archive.open("wb") as file:
-        packed = binlog.pack(layout.binlog, file)
+        packed = binlog.pack(layout.binlog, file, trio.from_thread.check_cancelled)
     log.info("binlogs that go with the snapshot: %s", ", ".join(packed) or "none")
     return archive
 

@@ -315,5 +315,5 @@ def _unpack_binlogs(reception: _Reception) -> None:
     if place is None or not archive.exists():
         return
     with open_received(archive) as file:
-        names = binlog.unpack(place, file)
+        names = binlog.unpack(place, file, trio.from_thread.check_cancelled)
     log.info("binlogs that came with the snapshot: %s", ", ".join(names) or "none")

@@ -157,15 +157,42 @@ def test_a_tunnel_can_not_write_any_file(ends: Ends, tmp_path: Path) -> None:
 
 
 @with_landlock
-def test_a_tunnel_can_not_read_what_it_does_not_need(ends: Ends, tmp_path: Path) -> None:
-    (tmp_path / "shop.ibd").write_text("rows")
+def test_a_tunnel_can_not_read_what_it_does_not_need(ends: Ends, tmp_path_factory: pytest.TempPathFactory) -> None:
+    datadir = tmp_path_factory.mktemp("datadir")
+    (datadir / "shop.ibd").write_text("rows")
     said = ran(
         confined_as(ends, "connect", "127.0.0.1:0", "127.0.0.1:9"),
-        f"print(tried(Path({str(tmp_path / 'shop.ibd')!r}).read_bytes))",
-        f"print(tried(lambda: list(Path({str(tmp_path)!r}).iterdir())))",
+        f"print(tried(Path({str(datadir / 'shop.ibd')!r}).read_bytes))",
+        f"print(tried(lambda: list(Path({str(datadir)!r}).iterdir())))",
         "print(tried(Path('/dev/shm').iterdir().__next__))",
     )
     assert said == ["Permission denied"] * 3
+
+
+@with_landlock
+def test_the_directory_that_it_is_started_in_is_none_that_it_needs(
+    ends: Ends, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    datadir = tmp_path_factory.mktemp("datadir")
+    (datadir / "shop.ibd").write_text("rows")
+    said = ran(
+        f"os.chdir({str(datadir)!r})",
+        "sys.path.insert(0, os.getcwd())  # as `python -m` does",
+        confined_as(ends, "connect", "127.0.0.1:0", "127.0.0.1:9"),
+        "print(tried(Path('shop.ibd').read_bytes))",
+    )
+    assert said == ["Permission denied"]
+
+
+@with_landlock
+def test_files_beside_the_root_do_not_open_all_of_it(ends: Ends) -> None:
+    arguments = {"mode": "listen", "from": ":0", "to": ":9", "cert": "/node.pem", "ca": "/tls/bundle.crt"}
+    said = ran(
+        "sys.path.append('/')",
+        f"service._confine(plan_service({arguments!r}, {{}}, None))",
+        "print(tried(lambda: list(Path('/').iterdir())))",
+    )
+    assert said == ["Permission denied"]
 
 
 @with_landlock

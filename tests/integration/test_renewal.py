@@ -22,6 +22,7 @@ import pytest
 
 from lab.certificates import Identity, authority, bundle_pem, expired, issued, self_signed
 from lab.waiting import comes_true
+from pytunnel.confinement.landlock import kernel_abi
 from tests.support.ends import NODE1, NODE2
 from tests.support.plain import dial, digest, echo, read_all, serving, some_data, talk
 from tests.support.programs import AS_ANYONE, can_be_anyone, needs
@@ -173,6 +174,53 @@ def test_a_directory_that_is_closed_while_the_tunnel_runs_ends_nothing(tmp_path:
         assert (refused.returncode, "Traceback" in refused.stderr) == (22, False)
 
 
+def write_files(place: Path, own: Identity) -> None:
+    place.mkdir(parents=True)
+    (place / "node.pem").touch(0o600)
+    (place / "node.pem").write_bytes(own.combined_pem())
+    (place / "bundle.crt").write_bytes(own.certificate_pem())
+
+
+@contextmanager
+def confined(place: Path) -> Iterator[Program]:
+    """A `listen` with the files of `write_files`; it starts no programs, so Landlock is in force where there is any."""
+    words = [f"--cert={place}/node.pem", f"--ca={place}/bundle.crt", "127.0.0.1:0", "127.0.0.1:9"]
+    with started(pytunnel("listen", *words)) as program:
+        program.wait_for("accepting ")
+        yield program
+
+
+def test_a_link_to_a_directory_that_is_swapped_is_followed(tmp_path: Path) -> None:
+    tls = tmp_path / "tls"
+    write_files(tls / "v1", self_signed(NODE2))
+    (tls / "current").symlink_to("v1")
+    with confined(tls / "current") as program:
+        write_files(tls / "v2", self_signed(NODE2))
+        (tls / "new").symlink_to("v2")
+        (tls / "new").rename(tls / "current")
+        program.wait_for("INFO certificates renewed")
+
+
+def test_a_directory_that_another_takes_the_place_of_is_followed(tmp_path: Path) -> None:
+    write_files(tmp_path / "tls", self_signed(NODE2))
+    with confined(tmp_path / "tls") as program:
+        write_files(tmp_path / "new", self_signed(NODE2))
+        (tmp_path / "tls").rename(tmp_path / "old")
+        (tmp_path / "new").rename(tmp_path / "tls")
+        program.wait_for("INFO certificates renewed")
+
+
+@pytest.mark.skipif(kernel_abi() < 1, reason="this kernel has no Landlock")
+def test_a_file_that_landlock_denies_is_called_that(tmp_path: Path) -> None:
+    write_files(tmp_path / "deep" / "tls", self_signed(NODE2))
+    with confined(tmp_path / "deep" / "tls") as program:
+        write_files(tmp_path / "elsewhere", self_signed(NODE2))
+        link = tmp_path / "deep" / "tls" / "new"
+        link.symlink_to(tmp_path / "elsewhere" / "node.pem")
+        link.rename(tmp_path / "deep" / "tls" / "node.pem")
+        program.wait_for("ERROR the certificates are NOT renewed, .* its user may read it, so Landlock denies it")
+
+
 def test_a_peer_of_an_added_ca_is_let_in_and_one_of_a_removed_ca_no_more(volume: Volume, tmp_path: Path) -> None:
     other = authority("Another Authority")
     old, new = Volume(tmp_path / "old", issued(CA, NODE1)), Volume(tmp_path / "new", issued(other, NODE1))
@@ -305,4 +353,3 @@ def talk_through(program: Program, end: Volume, data: bytes) -> bytes:
     words = pytunnel("connect", *end.words, "--peer-name", NODE2, "127.0.0.1:0", f"127.0.0.1:{program.port}")
     with started(words) as connecting:
         return talk(connecting.port, data)
-

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytunnel
 from pytunnel.confinement.landlock import EVERYTHING, READ, Access, Rules
 from pytunnel.service.plan import ServicePlan
+from pytunnel.system.pathwatch import lookups
 from pytunnel.tls.settings import TlsSettings
 from pytunnel.transport.endpoint import ExecEndpoint, TcpEndpoint, UnixEndpoint, WebSocketEndpoint
 from pytunnel.tunnel.http_connect import AllowedTargets
@@ -21,6 +22,7 @@ _SYSTEM = (
     *("/usr", "/lib", "/lib64", "/etc", "/opt/etc", "/proc", "/nix/store", "/run/systemd/resolve", "/run/resolvconf"),
     *("/run/NetworkManager", "/run/nscd", "/dev/urandom", "/dev/random"),
 )
+_ROOT = Path("/")
 _DNS = 53  # answers that don't fit into a datagram come over TCP
 
 
@@ -33,7 +35,8 @@ def rules_for(plan: ServicePlan) -> Rules:
     """The rules of a process that runs `plan` and starts no programs."""
     paths: dict[Path, Access] = {}
     for path in (*map(Path, _SYSTEM), *_of_python(), *_of_certificates(plan)):
-        paths[path] = READ
+        if path != _ROOT:  # what lies there needs it, but to read everything is no confinement
+            paths[path] = READ
     paths[Path("/dev/null")] = READ | Access.WRITE_FILE
     for directory in _of_sockets(plan):
         paths[directory] = paths.get(directory, Access(0)) | READ | Access.MAKE_SOCK | Access.REMOVE_FILE
@@ -49,25 +52,40 @@ def rules_for(plan: ServicePlan) -> Rules:
 
 
 def _of_python() -> Iterator[Path]:
-    yield from map(Path, {sys.prefix, sys.base_prefix, sys.exec_prefix, *(place for place in sys.path if place)})
-    yield Path(pytunnel.__file__).parent
+    own = Path(pytunnel.__file__).absolute().parent
+    yield own
+    yield from map(Path, (sys.prefix, sys.base_prefix, sys.exec_prefix))
+    for place in {Path(place).absolute() for place in sys.path if place}:
+        # `python -m` puts the current directory there, whatever it is.
+        if own.is_relative_to(place) or not _is_here(place):
+            yield place
+
+
+def _is_here(place: Path) -> bool:
+    try:
+        return place.samefile(".")
+    except OSError:
+        return False
 
 
 def _of_certificates(plan: ServicePlan) -> Iterator[Path]:
-    """The files, their directories and those that links lead to: a renewed certificate is often a new file."""
+    """The files, and all that a renewed one may lie in or be led to by: it is often a new file."""
     named = [path for tunnel in plan.tunnels for path in (*_files(tunnel.tls), tunnel.sockets.web.outer_ca) if path]
     named += [Path(value) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if (value := os.environ.get(name))]
     for path in named:
-        for place in (path, _led_to(path)):
-            yield place
-            yield place.parent
+        yield from _on_the_way_to(path)
 
 
-def _led_to(path: Path) -> Path:
-    try:
-        return path.resolve()
-    except RuntimeError:  # links in a circle: whoever reads the file says so
-        return path
+def _on_the_way_to(path: Path) -> Iterator[Path]:
+    """What `path` leads to, and the directories in which its links and its last directory may be exchanged."""
+    for directory, name in lookups(path):
+        found = directory / name
+        if os.path.islink(found):  # noqa: PTH114 - Path.is_symlink raises PermissionError
+            yield directory
+    yield found
+    yield directory
+    if not os.path.isdir(found):  # noqa: PTH112 - Path.is_dir likewise
+        yield directory.parent
 
 
 def _files(tls: TlsSettings) -> Iterator[Path | None]:

@@ -29,7 +29,7 @@ def lookups(path: Path) -> Iterator[tuple[Path, str]]:
     The last one is where the file itself is, or would be.
     """
     here = Path("/")
-    ahead = list(reversed((Path.cwd() / path).parts[1:]))
+    ahead = list(reversed(path.absolute().parts[1:]))
     links = 0
     while ahead:
         name = ahead.pop()

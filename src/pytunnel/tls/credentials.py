@@ -201,13 +201,20 @@ def _read_file(path: Path, what: str) -> tuple[bytes, int]:
     except FileNotFoundError as error:
         raise MissingFile(f"the {what} {path} does not exist; expected a PEM file") from error
     except OSError as error:
-        raise CredentialsError(
-            f"the {what} {path} can't be read: {error.strerror}; "
-            "expected a PEM file that the user who runs the tunnel may read"
-        ) from error
+        raise CredentialsError(f"the {what} {path} can't be read: {error.strerror}; {_advice(path, error)}") from error
     if len(data) > _LARGEST_FILE:
         raise CredentialsError(f"the {what} {path} is larger than {_LARGEST_FILE} bytes; expected a PEM file")
     return data, mode
+
+
+def _advice(path: Path, error: OSError) -> str:
+    # access(2) asks for the user's rights alone, which are not all that an open() needs.
+    if isinstance(error, PermissionError) and os.access(path, os.R_OK, effective_ids=True):
+        return (
+            "its user may read it, so Landlock denies it: it permits the directories that held the files at the start; "
+            "put the file there, or restart pytunnel, perhaps with --confine off"
+        )
+    return "expected a PEM file that the user who runs the tunnel may read"
 
 
 def _without_waiting(path: str, flags: int) -> int:

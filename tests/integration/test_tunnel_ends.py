@@ -110,17 +110,17 @@ def _programs_of(program: Program) -> int:
 
 
 def test_an_idle_connection_is_ended_at_both_ends(ends: Ends) -> None:
-    listening, connecting = ends.pair("exec:cat", "--idle-timeout", "0.3")
+    listening, connecting = ends.pair("exec:cat", "--idle-timeout", "2")
     with opened(connecting.port) as client, pytest.raises(ConnectionResetError):
         client.recv(100)
-    listening.wait_for(r"WARNING 127\.0\.0\.1:\d+ -> exec:cat: no byte either way for 0\.3 s")
+    listening.wait_for(r"WARNING 127\.0\.0\.1:\d+ -> exec:cat: no byte either way for 2 s")
     connecting.wait_for("ended the connection without TLS's close_notify, so bytes may be missing")
 
 
 def test_a_busy_connection_is_not_idle(ends: Ends) -> None:
-    _, connecting = ends.pair("exec:cat", "--idle-timeout", "1")
+    _, connecting = ends.pair("exec:cat", "--idle-timeout", "2")
     with opened(connecting.port) as client:
-        until = time.monotonic() + 1.5
+        until = time.monotonic() + 2.5
         while time.monotonic() < until:
             client.sendall(b"x")
             assert client.recv(1) == b"x"
@@ -137,7 +137,7 @@ def test_a_server_that_does_not_shake_hands_has_its_time(ends: Ends) -> None:
 
 
 def test_programs_end_with_their_connections(ends: Ends) -> None:
-    listening, connecting = ends.pair("exec:sh -c 'cat; exec sleep 1000'", connect_options=("--idle-timeout", "0.5"))
+    listening, connecting = ends.pair("exec:sh -c 'cat; exec sleep 1000'", connect_options=("--idle-timeout", "2"))
     with opened(connecting.port) as client, pytest.raises(ConnectionResetError):
         client.recv(100)
     assert comes_true(lambda: _programs_of(listening) == 0, LIMIT)

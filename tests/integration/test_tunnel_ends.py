@@ -166,6 +166,60 @@ def test_a_program_does_not_take_a_cut_for_an_end_of_file(ends: Ends, tmp_path: 
     assert not (tmp_path / "complete").exists()
 
 
+# Clients that leave before their target is reached.
+
+
+FOREVER = ("--sockopt", "forever,interval=0.1")
+
+
+def test_clients_that_have_left_hold_no_place(ends: Ends) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as target:
+        port = target.getsockname()[1]
+    connecting = ends.connect(f"127.0.0.1:{port}", *FOREVER, "--max-connections", "3")
+    for _ in range(3):
+        dial(connecting.port).close()
+    time.sleep(0.5)  # a client that comes before they have left finds no room
+    with dial(connecting.port) as client:
+        connecting.wait_for("was dropped before its target was reached: 3 were open")
+        client.settimeout(0.5)
+        with pytest.raises(TimeoutError):  # it waits for its target, and is not refused
+            client.recv(1)
+
+
+def test_a_client_that_broke_off_is_not_dialled_for(ends: Ends) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as target:
+        port = target.getsockname()[1]
+    connecting = ends.connect(f"127.0.0.1:{port}", *FOREVER)
+    client = dial(connecting.port)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    client.close()
+    connecting.wait_for(r"WARNING .* -> .*: .* left before its target was reached")
+
+
+def test_a_client_that_has_said_all_still_gets_its_answer(ends: Ends) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        place = f"127.0.0.1:{probe.getsockname()[1]}"
+    connecting = ends.connect(place, *FOREVER)
+    with dial(connecting.port) as client:
+        client.sendall(b"question")
+        client.shutdown(socket.SHUT_WR)
+        time.sleep(1)  # the target comes up late
+        ends.listen("exec:cat", source=place)
+        assert client.recv(100) == b"question"
+
+
+def test_draining_does_not_wait_for_targets_that_are_not_reached(ends: Ends) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as target:
+        port = target.getsockname()[1]
+    connecting = ends.connect(f"127.0.0.1:{port}", *FOREVER, "--drain-timeout", "1000")
+    with dial(connecting.port) as client:
+        time.sleep(0.2)
+        connecting.signal(signal.SIGTERM)
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    assert connecting.wait() == 0
+
+
 # Failures.
 
 

@@ -160,6 +160,18 @@ def _tcp_socket(stream: Stream) -> SocketStream | None:
     return None
 
 
+def socket_to_watch(stream: Stream) -> SocketStream | None:
+    """The socket that shows whether the other end of an accepted stream has gone, or None."""
+    match stream:
+        case SocketStream():
+            return stream
+        case process.ProcessStream():
+            return stream.connection
+        case WebSocketStream():
+            return socket_to_watch(stream.carrier)
+    return None
+
+
 def socket_to_read(stream: trio.abc.ReceiveStream) -> SocketStream | None:
     """The socket that a plain stream's bytes come from as they are, or None."""
     match stream:

@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import trio
 from OpenSSL import SSL
@@ -24,11 +25,13 @@ from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.places import Listener, Stream
 from pytunnel.tunnel.accepting import accept_from
 from pytunnel.tunnel.connection import Connection, Observer
+from pytunnel.tunnel.reaching import Reaching
 from pytunnel.tunnel.relay import ConnectionFailed, Traffic, relay
 from pytunnel.tunnel.securing import TlsClient, TlsServer
 
 log = logging.getLogger(__name__)
 
+_TUNNEL_ENDS = "was dropped before its target was reached: the tunnel is ending"
 _NAMED = 10  # connections of strangers in one period of the log
 
 
@@ -102,6 +105,7 @@ class Tunnel:
         self._taken = False
         self.draining = False
         self._unproven: dict[Connection, trio.CancelScope] = {}  # in their handshake as TLS servers, the oldest first
+        self._reaching: dict[Connection, Reaching] = {}  # whose target is not reached yet, the oldest first
         self._accepting = trio.CancelScope()
         self._carrying = trio.CancelScope()
         self.open = 0
@@ -138,16 +142,20 @@ class Tunnel:
     def drain(self) -> None:
         """Stop accepting; `serve` returns when the open connections have ended or the drain limit is over.
 
-        Who has not finished the handshake with a TLS server is dropped at once. Asking again changes nothing.
+        Who has no session yet, as a TLS server's client or by a TLS client of ours, is dropped at once. Asking again
+        changes nothing.
         """
         if self.draining:
             return
         self.draining = True
         self._accepting.cancel()
         self._carrying.deadline = min(self._carrying.deadline, trio.current_time() + self._limits.drain)
-        remaining = self.open - len(self._unproven)
+        unsecured = [reaching for connection, reaching in self._reaching.items() if connection.session is None]
+        remaining = self.open - len(self._unproven) - len(unsecured)
         for handshake in self._unproven.values():
             handshake.cancel()
+        for reaching in unsecured:
+            reaching.give_up(_TUNNEL_ENDS)
         if remaining:
             log.info("draining: open connections (%d) have %g s to end", remaining, self._limits.drain)
 
@@ -165,7 +173,7 @@ class Tunnel:
         source = places.peer_of(accepted)
         if not places.is_allowed(accepted, self._sockets):
             await self._refuse(accepted, source, "address", "its address is not in the allowed range")
-        elif self.open >= self._limits.connections and not self._drop_unproven():
+        elif self.open >= self._limits.connections and not (self._drop_unproven() or self._drop_ended()):
             await self._refuse(accepted, source, "limit", f"{self.open} connections are open, as many as allowed")
         else:
             places.adjust(accepted, self._sockets)
@@ -220,7 +228,7 @@ class Tunnel:
                 near = await self._secure_accepted(self._server, accepted, connection)
             if self._once:
                 self._take()
-            far = await self._reach(accepted, connection)
+            far = await self._reach_while_wanted(accepted, connection)
             self._observe(connection)
             async with places.kept_alive(_carrier(near), _carrier(far)):
                 await relay(near, far, connection.traffic, idle_limit=self._limits.idle, mute_limit=self._limits.mute)
@@ -234,6 +242,15 @@ class Tunnel:
             await near.aclose()
         finally:
             await far.aclose()
+
+    async def _reach_while_wanted(self, accepted: Stream, connection: Connection) -> Stream:
+        self._reaching[connection] = reaching = Reaching()
+        if self.draining and connection.session is None:
+            reaching.give_up(_TUNNEL_ENDS)
+        try:
+            return await reaching.run(accepted, connection.source, partial(self._reach, accepted, connection))
+        finally:
+            self._reaching.pop(connection, None)
 
     async def _reach(self, accepted: Stream, connection: Connection) -> Stream:
         if isinstance(self._dial, Gateway):
@@ -267,6 +284,15 @@ class Tunnel:
             return False
         self._unproven.pop(oldest).cancel()
         return True
+
+    def _drop_ended(self) -> bool:
+        """Make room by dropping the oldest whose target isn't reached and whose client has said all; False if none."""
+        for connection, reaching in self._reaching.items():
+            if reaching.client_ended:
+                del self._reaching[connection]
+                reaching.give_up(f"was dropped before its target was reached: {self._limits.connections} were open")
+                return True
+        return False
 
     def _take(self) -> None:
         if self._taken:

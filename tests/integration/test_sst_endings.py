@@ -387,6 +387,19 @@ def test_what_a_killed_joiner_left_is_removed_by_the_next(joiner: PlayedServer, 
     assert joiner.remains() == []
 
 
+@pytest.mark.parametrize("name", ["sst_in_progress", "rsync_tunnel_sst_complete", "wsrep_sst_binlog.tar"])
+def test_what_a_killed_joiner_left_is_removed_when_the_node_donates(
+    joiner: PlayedServer, donor: PlayedServer, name: str
+) -> None:
+    (donor.datadir / name).touch()
+    receiving = joiner.start_joiner()
+    ready = receiving.ready()
+    sending = donor.start_donor(ready, "--bypass")
+    sending.expect("continue")
+    assert (sending.end(), receiving.end()) == (0, 0)
+    assert donor.remains() == []
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + LIMIT
     while not condition():

@@ -23,6 +23,7 @@ from pytunnel.sst.obstacles import check_carriable
 from pytunnel.sst.peers import expected_joiner
 from pytunnel.sst.plan import PLAN_FILE, format_failure, format_plan
 from pytunnel.sst.progress import Progress, report
+from pytunnel.sst.received import remove
 from pytunnel.sst.setup import Setup, confine_role
 from pytunnel.sst.showing import Showing, shown
 from pytunnel.sst.state import Position, State, format_state, parse_position
@@ -78,6 +79,7 @@ async def donate(setup: Setup) -> None:
     request = setup.request
     progress = Progress("sent")
     async with workplace.claim(request.datadir):
+        _remove_remains(setup)
         with workplace.private_directory(request.datadir, request.tmpdir) as private:
             await confine_role(setup, private)
             showing = Showing(setup, progress)
@@ -90,6 +92,16 @@ async def donate(setup: Setup) -> None:
                         exit_code=ExitCode.PROTOCOL,
                     )
                 await _serve(_Donation(setup, courier, modules, private, progress))
+
+
+def _remove_remains(setup: Setup) -> None:
+    """Remove what a joiner that was killed has left: this node donates, and health probes take it for a joiner."""
+    for name in (workplace.IN_PROGRESS, setup.method.state_file, binlog.ARCHIVE):
+        path = setup.request.datadir / name
+        try:
+            remove(path)
+        except OSError as error:
+            log.warning("%s, which an earlier transfer left, can't be removed: %s", path, error.strerror)
 
 
 async def _serve(donation: _Donation) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -242,3 +243,15 @@ def test_every_directory_is_a_complete_path(spelled: str) -> None:
 def test_a_name_in_the_index_leads_to_its_binlog(spelled: str) -> None:
     place = binlog(f"--log-bin={spelled}")
     assert DATADIR / f"{place.written_directory}{place.base.name}" == place.base
+
+
+@pytest.mark.parametrize("spelled", ["/var/log/mysql/", "logs/", "/", "/var/log/..", "."])
+def test_a_directory_is_no_name_of_binlogs(spelled: str) -> None:
+    with pytest.raises(SstError, match=f"log-bin is '{re.escape(spelled)}', a directory; expected the path") as caught:
+        binlog(paths=ServerPaths(log_bin=spelled))
+    assert caught.value.exit_code == ExitCode.BAD_SETTING
+
+
+def test_a_directory_in_the_option_file_is_no_name_of_binlogs_either() -> None:
+    with pytest.raises(SstError, match=r"a directory; expected .* such as /var/log/mysql/mysql-bin$"):
+        binlog("--log-bin=/var/log/mysql/")

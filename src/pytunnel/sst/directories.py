@@ -81,7 +81,7 @@ def find_layout(request: Request, server: OptionGroup, sst: OptionGroup, credent
     `credentials` the files of certificates and keys, and directories of them.
 
     Our own options go first, then the environment, the server's command line, and the option files.
-    Raises SstError for a number of binlogs that is none.
+    Raises SstError for a number of binlogs that is none, and a name of binlogs that is a directory's.
     """
     datadir = Path(os.path.normpath(request.datadir))
 
@@ -133,16 +133,22 @@ def _binlog_place(request: Request, server: OptionGroup, datadir: Path, most: in
     spelled = request.paths.log_bin or _configured_binlog(request, server)
     if spelled is None:
         return None
+    directory, name = os.path.split(spelled)
+    if name in ("", ".", ".."):  # nor does a server start with it
+        raise SstError(
+            f"log-bin is {spelled!r}, a directory; expected the path of the binlogs without their number, such as "
+            f"{os.path.join(directory, name, _DEFAULT_BINLOG)}",  # noqa: PTH118 - a spelling, not yet a path
+            exit_code=ExitCode.BAD_SETTING,
+        )
     base = _below(datadir, spelled)
     index = _first(request, server, lambda paths: paths.log_bin_index, "log-bin-index")
     if index and "." not in os.path.basename(index):  # noqa: PTH119 - a spelling, not yet a path
         index += ".index"
-    directory = spelled[: -len(base.name)]
     return BinlogPlace(
         datadir=datadir,
         base=base,
         index=_below(datadir, index) if index else base.with_name(base.name + ".index"),
-        written_directory=directory or "./",
+        written_directory=spelled[: -len(name)] or "./",
         most=most,
     )
 

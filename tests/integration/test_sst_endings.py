@@ -130,6 +130,21 @@ def test_a_donor_without_the_secret_is_not_let_in(joiner: PlayedServer, donor: P
     receiving.process.kill()
 
 
+def test_a_directory_that_the_joiner_has_lost_is_no_matter_of_the_secret(
+    joiner: PlayedServer, donor: PlayedServer
+) -> None:
+    joiner.server_options["aria-log-dir-path"] = str(joiner.root / "aria")
+    receiving = joiner.start_joiner()
+    ready = receiving.ready()
+    (joiner.root / "aria").rmdir()
+    run = donor.start_donor(ready)
+    run.expect("flush tables")
+    donor.flush()
+    assert run.line() == ""
+    assert_ended(run, "the joiner's rsync refused, or did not start; the joiner's log may say why (@ERROR: chdir", 255)
+    receiving.process.kill()
+
+
 def test_a_joiner_with_another_name_is_refused_by_the_donor(joiner: PlayedServer, donor: PlayedServer) -> None:
     other = self_signed("evil.my.cluster")
     joiner.use(other, [other])

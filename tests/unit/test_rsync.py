@@ -147,6 +147,15 @@ def test_any_answer_to_the_module_list_is_survived(listing: str) -> None:
     rsync.parse_module_list(listing)
 
 
+def test_only_a_failed_authentication_is_told_as_one() -> None:
+    assert "know the secret" in str(rsync.failure(5, "@ERROR: auth failed on module rsync_tunnel_sst"))
+    for words in ("@ERROR: chdir failed", "rsync: did not see server greeting", ""):
+        message = str(rsync.failure(5, words))
+        assert "secret" not in message
+        assert "the joiner's rsync refused, or did not start" in message
+        assert words in message
+
+
 def test_a_failure_says_what_the_code_means_and_what_rsync_said() -> None:
     error = rsync.failure(11, "rsync: write failed: No space left on device (28)")
     assert "is the disk full" in str(error)

@@ -35,7 +35,7 @@ _SAID = {
     2: "the two rsync versions can't talk to each other; install the same one on both nodes",
     3: "a directory that should be transferred is not there",
     4: "the joiner's rsync has no such compression; change compress in [sst], or install the same rsync on both nodes",
-    5: "the joiner's rsync did not let us in: does this donor know the secret of the transfer?",
+    5: "the joiner's rsync refused, or did not start; the joiner's log may say why",
     10: "the connection failed",
     11: "a file could not be written or read: is the disk full, or a permission missing?",
     12: "the rsync protocol broke: the connection was cut, or the other node's rsync is of another kind",
@@ -47,6 +47,7 @@ _SAID = {
     30: "no byte came for too long",
     35: "the other node did not answer in time",
 }
+_NOT_LET_IN = "the joiner's rsync did not let us in: does this donor know the secret of the transfer?"
 _ABOUT_FILES = (3, 11, 23)
 _PASSING = (10, 12, 14, 19, 20, 30, 35)  # by a signal, or because the other end has gone: the next run may end well
 _EXIT_CODES = {2: ExitCode.PROTOCOL, 12: ExitCode.BROKEN_OFF, 10: ExitCode.BROKEN_OFF, 30: ExitCode.BROKEN_OFF}
@@ -266,6 +267,8 @@ def may_pass(code: int) -> bool:
 def failure(code: int, last_words: str) -> SstError:
     """The error for an exit code of rsync, with the last thing that rsync itself said."""
     sentence = "rsync was killed" if code < 0 else _SAID.get(code, "rsync failed")
+    if code == 5 and "auth failed" in last_words:
+        sentence = _NOT_LET_IN
     detail = f" ({last_words})" if last_words else ""
     exit_code = _EXIT_CODES.get(code, ExitCode.OTHER)
     return SstError(f"rsync ended with code {code}: {sentence}{detail}", exit_code=exit_code)

@@ -69,7 +69,6 @@ class Request:
     bypass: bool = False
     gtid: str | None = None
     gtid_domain_id: int | None = None
-    socket: Path | None = None
     secret: Secret | None = None
     auth: str | None = field(default=None, repr=False)
     tmpdir: tuple[Path, ...] = (_SYSTEM_TMPDIR,)
@@ -92,7 +91,7 @@ _PATH_OPTIONS = {
 _OPTIONS = frozenset(
     {
         *_PATH_OPTIONS,
-        *("role", "address", "datadir", "parent", "gtid", "gtid-domain-id", "socket"),
+        *("role", "address", "datadir", "parent", "gtid", "gtid-domain-id"),
         *("defaults-file", "defaults-extra-file", "defaults-group-suffix"),
     }
 )
@@ -120,7 +119,6 @@ def parse_request(arguments: Sequence[str], environment: Mapping[str, str]) -> R
         bypass=bypass,
         gtid=gtid,
         gtid_domain_id=domain,
-        socket=_path(ours.get("socket")),
         auth=_said(environment.get("WSREP_SST_OPT_AUTH")),
         secret=_secret(_said(environment.get("WSREP_SST_OPT_REMOTE_AUTH"))),
         tmpdir=_tmpdir(_said(environment.get("MYSQL_TMP_DIR")) or environment.get("TMPDIR") or ""),

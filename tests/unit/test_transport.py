@@ -182,6 +182,17 @@ async def test_a_port_that_is_taken_is_told_apart() -> None:
 
 
 @in_trio
+async def test_a_port_that_only_root_may_have_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with trio.socket.socket() as sock:
+        monkeypatch.setattr(type(sock), "bind", refuse)  # root, as which this may run, is refused nothing
+    with pytest.raises(TransportError, match="permission denied; a port below 1024 is for root, or .*CAP_NET_BIND_SER"):
+        await listening(TcpEndpoint("127.0.0.1", 443))
+
+
+@in_trio
 async def test_the_bound_address_goes_before_the_endpoint_s() -> None:
     (listener,) = await listening(LOCAL, SocketOptions(bind_host="127.0.0.2"))
     assert host_of(listener) == "127.0.0.2"

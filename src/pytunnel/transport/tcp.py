@@ -49,12 +49,19 @@ async def open_listeners(endpoint: TcpEndpoint, options: SocketOptions) -> list[
     except OSError as error:
         for listener in listeners:
             listener.socket.close()
-        taken = error.errno == errno.EADDRINUSE
-        advice = "another program listens there" if taken else "is the address one of this host's?"
+        reason = os.strerror(error.errno or 0).lower()
         raise TransportError(
-            f"can't listen on {place}: {os.strerror(error.errno or 0).lower()}; {advice}", port_taken=taken
+            f"can't listen on {place}: {reason}; {_advice(error)}", port_taken=error.errno == errno.EADDRINUSE
         ) from error
     return listeners
+
+
+def _advice(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "another program listens there"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "a port below 1024 is for root, or for who has CAP_NET_BIND_SERVICE: choose another, or give that"
+    return "is the address one of this host's?"
 
 
 async def dial(endpoint: TcpEndpoint, options: SocketOptions) -> SocketStream:

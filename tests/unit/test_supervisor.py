@@ -15,7 +15,7 @@ from pytunnel.service.workers.supervisor import Worker
 from pytunnel.service.workers.worker import STATUS
 from pytunnel.status.snapshot import Snapshot, to_json
 from pytunnel.transport.sockets import SocketStream
-from tests.support.concurrency import in_trio
+from tests.support.concurrency import LIMIT, in_trio
 
 
 @asynccontextmanager
@@ -77,6 +77,6 @@ async def test_all_who_ask_at_once_have_an_answer() -> None:
 async def test_a_worker_that_has_ended_is_not_waited_for() -> None:
     async with worker() as (supervised, theirs):
         await theirs.aclose()
-        with trio.fail_after(1):
+        with trio.fail_after(LIMIT / 2):
             assert await supervised.snapshot() is None
             assert await supervised.snapshot() is None

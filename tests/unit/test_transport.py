@@ -188,7 +188,7 @@ async def test_a_port_that_only_root_may_have_is_told_apart(monkeypatch: pytest.
 
     with trio.socket.socket() as sock:
         monkeypatch.setattr(type(sock), "bind", refuse)  # root, as which this may run, is refused nothing
-    with pytest.raises(TransportError, match="permission denied; a port below 1024 is for root, or .*CAP_NET_BIND_SER"):
+    with pytest.raises(TransportError, match=r"permission denied; a port below 1024 is for root, .*CAP_NET_BIND_SER"):
         await listening(TcpEndpoint("127.0.0.1", 443))
 
 

@@ -78,6 +78,26 @@ async def test_a_connection_too_many_is_refused_until_one_ends() -> None:
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize(
+    ("shared", "said"),
+    [(False, "as many as allowed"), (True, "as many as allowed to this worker, its share of --max-connections")],
+)
+def test_whose_limit_was_reached_is_told(shared: bool, said: str, caplog: pytest.LogCaptureFixture) -> None:
+    @in_trio_without_waiting
+    async def refuse() -> None:
+        site = Site(limits=Limits(connections=1, shared=shared))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(site.tunnel().serve, [site.door])
+            await site.call()
+            await wait_all_tasks_blocked()
+            await site.door.knock()
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+
+    refuse()
+    assert f"standard input refused: 1 connections are open, {said}" in caplog.messages
+
+
 @in_trio_without_waiting
 async def test_a_silent_connection_makes_room_for_a_new_one_the_oldest_first() -> None:
     site = Site(limits=Limits(connections=3))

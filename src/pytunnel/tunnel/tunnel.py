@@ -40,11 +40,13 @@ class Limits:
     """What one tunnel allows. Times are in seconds; None means without a limit.
 
     `connections` counts those open at once, handshakes included; where TLS is accepted, one more drops the oldest that
-    has not finished its handshake. `idle` is without a byte either way, `mute` without one from one of two that both
+    has not finished its handshake. `shared` is whether other processes accept from the same sockets, each with a limit
+    like this. `idle` is without a byte either way, `mute` without one from one of two that both
     speak all the time, as rsync does. `drain` is how long the open ones may go on after the tunnel was told to end.
     """
 
     connections: int = 1000
+    shared: bool = False
     handshake: float = 20.0
     idle: float | None = None
     mute: float | None = None
@@ -174,7 +176,9 @@ class Tunnel:
         if not places.is_allowed(accepted, self._sockets):
             await self._refuse(accepted, source, "address", "its address is not in the allowed range")
         elif self.open >= self._limits.connections and not (self._drop_unproven() or self._drop_ended()):
-            await self._refuse(accepted, source, "limit", f"{self.open} connections are open, as many as allowed")
+            share = " to this worker, its share of --max-connections" if self._limits.shared else ""
+            reason = f"{self.open} connections are open, as many as allowed{share}"
+            await self._refuse(accepted, source, "limit", reason)
         else:
             places.adjust(accepted, self._sockets)
             self.open += 1

@@ -194,7 +194,7 @@ class Supervisor:
         return Order(replace(self.plan, tunnels=tunnels, status=None, workers=1), self._passed(), self.debug)
 
     def _part_of(self, limits: Limits) -> Limits:
-        return replace(limits, connections=math.ceil(limits.connections / self.plan.workers))
+        return replace(limits, connections=math.ceil(limits.connections / self.plan.workers), shared=True)
 
     async def take(self) -> Snapshot:
         """All workers as one service; what a worker did that has died since is lost."""

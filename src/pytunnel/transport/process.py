@@ -21,14 +21,17 @@ GRACE = 5.0
 
 
 class ProcessStream(trio.abc.HalfCloseableStream):
-    """A running program and the connection to it. Closing it ends the program and everything that it started."""
+    """A running program and the connection to it. Closing it ends the program and everything that it started.
+
+    Its input and output are one socket, so a program that closes its output and reads on shows no end of file.
+    """
 
     def __init__(self, process: trio.Process, connection: SocketStream) -> None:
         self.process = process
         self.connection = connection
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """What the program wrote; b"" when it has closed its output."""
+        """What the program wrote; b"" when it has ended, or closed both its input and its output."""
         return await self.connection.receive_some(max_bytes)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:

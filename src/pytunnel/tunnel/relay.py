@@ -57,11 +57,22 @@ class IdleTooLong(ConnectionFailed):
     """No byte came either way for as long as is allowed."""
 
 
-@dataclass(slots=True)
-class _Failure:
-    """The first thing that went wrong; what follows from it is noise."""
+@dataclass(slots=True, eq=False)
+class _Run:
+    """What both directions of one relay know: `error` is the first thing that went wrong; what follows is noise.
 
+    `outward` and `inward` are set when that direction has ended, `over` cancels all of it.
+    """
+
+    outward: trio.Event = field(default_factory=trio.Event)
+    inward: trio.Event = field(default_factory=trio.Event)
+    over: trio.CancelScope = field(default_factory=trio.CancelScope)
     error: ConnectionFailed | None = None
+
+    def fail(self, error: ConnectionFailed) -> None:
+        """End both directions."""
+        self.error = self.error or error
+        self.over.cancel()
 
 
 async def relay(
@@ -78,46 +89,51 @@ async def relay(
     seconds without a byte either way, `mute_limit` in seconds without a byte one of the ways, for two that both speak
     all the time: what one of them sends says nothing of whether it arrives. Raises ConnectionFailed.
     """
-    failure = _Failure()
     traffic.begin()
-    async with trio.open_nursery() as nursery:
-        watchdog = trio.CancelScope()
-        outward_ended, inward_ended = trio.Event(), trio.Event()
+    run = _Run()
+    with run.over:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_direction, run, near, far, traffic.went_out, run.outward, run.inward)
+            nursery.start_soon(_direction, run, far, near, traffic.came_in, run.inward, run.outward)
+            nursery.start_soon(_watch, run, traffic, idle_limit, mute_limit)
+    if run.error is not None:
+        raise run.error
 
-        async def direction(outward: bool) -> None:
-            source, sink = (near, far) if outward else (far, near)
-            ended, opposite_ended = (outward_ended, inward_ended) if outward else (inward_ended, outward_ended)
-            try:
-                await _copy(source, sink, traffic.went_out if outward else traffic.came_in)
-            except (PytunnelError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                if isinstance(error, SinkBroke):
-                    # What it said before may still be on its way: an answer, or the TLS alert that tells the reason.
-                    # Until it has read them, what its peer still sends is taken and thrown away: closing a socket
-                    # with unread bytes is a reset, and a reset overtakes last words.
-                    with trio.move_on_after(_LAST_WORDS):
-                        await _discard(source)
-                        await opposite_ended.wait()
-                failure.error = failure.error or _failed(error)
-                nursery.cancel_scope.cancel()
-            ended.set()
-            if opposite_ended.is_set():
-                watchdog.cancel()
 
-        async def too_long() -> str:
-            while True:
-                open_ways = not outward_ended.is_set(), not inward_ended.is_set()
-                deadline, words = _next_limit(traffic, idle_limit, mute_limit, *open_ways)
-                if deadline <= trio.current_time():
-                    return words
-                await trio.sleep_until(deadline)
+async def _direction(
+    run: _Run,
+    source: trio.abc.Stream,
+    sink: trio.abc.Stream,
+    carried: Carried,
+    ended: trio.Event,
+    opposite_ended: trio.Event,
+) -> None:
+    """Carry one way until its end of file; an error is that of the whole relay."""
+    try:
+        await _copy(source, sink, carried)
+    except SinkBroke as error:
+        # What it said before may still be on its way: an answer, or the TLS alert that tells the reason. Until it has
+        # read them, what its peer still sends is taken and thrown away: closing a socket with unread bytes is a
+        # reset, and a reset overtakes last words.
+        with trio.move_on_after(_LAST_WORDS):
+            await _discard(source)
+            await opposite_ended.wait()
+        run.fail(_failed(error))
+    except (PytunnelError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        run.fail(_failed(error))
+    ended.set()
+    if opposite_ended.is_set():
+        run.over.cancel()
 
-        nursery.start_soon(direction, True)
-        nursery.start_soon(direction, False)
-        with watchdog:
-            failure.error = IdleTooLong(await too_long())
-            nursery.cancel_scope.cancel()
-    if failure.error is not None:
-        raise failure.error
+
+async def _watch(run: _Run, traffic: Traffic, idle_limit: float | None, mute_limit: float | None) -> None:
+    """Fail the relay when a limit of silence is over."""
+    while True:
+        open_ways = not run.outward.is_set(), not run.inward.is_set()
+        deadline, words = _next_limit(traffic, idle_limit, mute_limit, *open_ways)
+        if deadline <= trio.current_time():
+            run.fail(IdleTooLong(words))
+        await trio.sleep_until(deadline)
 
 
 async def _copy(source: trio.abc.Stream, sink: trio.abc.Stream, carried: Carried) -> None:

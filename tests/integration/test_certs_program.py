@@ -421,4 +421,6 @@ def test_a_ca_that_was_dropped_too_early_is_an_outage(files: Path, tmp_path: Pat
 def test_without_files_the_plan_alone_is_printed(files: Path, tmp_path: Path) -> None:
     certs(tmp_path, "ca", "New CA", "--out", "new")
     output = certs(tmp_path, "rotate", "--old", str(files / "ca.crt"), "--new", "new.crt")
+    assert "restart" in output
+    assert "a running pytunnel listen or connect when they change" in output
     assert re.findall(r"^(\d)\. not checked: ", output, re.MULTILINE) == ["1", "2", "3"]

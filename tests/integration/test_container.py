@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from tests.support.credentials import settings_of
 from tests.support.ends import NODE2, Ends
 from tests.support.plain import dial, talk
 from tests.support.programs import AS_ANYONE, can_be_anyone, needs
-from tests.support.tunnels import LIMIT, Program, credentials, pytunnel, ran, started
+from tests.support.tunnels import LIMIT, Program, credentials, environment_of_programs, pytunnel, ran, started
 from tests.support.web import ask
 
 AS_PROCESS_1 = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -81,6 +82,26 @@ def test_process_1_passes_sigterm_on_and_ends_well(ends: Ends) -> None:
             client.shutdown(socket.SHUT_WR)
             assert client.recv(1) == b""
         assert program.wait() == 0
+
+
+@only_where_namespaces_can_be_made
+def test_process_1_passes_its_sockets_on(ends: Ends) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        number = listener.fileno()
+        as_third = f"import os, sys; os.dup2({number}, 3); os.execvp(sys.argv[1], sys.argv[1:])"
+        passed = [sys.executable, "-c", as_third, "env", "LISTEN_PID=1", "LISTEN_FDS=1", "LISTEN_FDNAMES=tls"]
+        words = pytunnel("listen", *credentials(ends.node2), "systemd:tls", "exec:cat")
+        environment = environment_of_programs()
+        process = subprocess.Popen(
+            [*AS_PROCESS_1, *passed, *words], stderr=subprocess.PIPE, pass_fds=[number], env=environment
+        )
+        program = Program(process)
+        program.follow()
+        try:
+            program.wait_for(f"accepting TLS at 127.0.0.1:{listener.getsockname()[1]}")
+        finally:
+            process.kill()
+            program.wait()
 
 
 @only_where_namespaces_can_be_made

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lab.certificates import self_signed
+from lab.ports import free_port
 from lab.processes import mentioning
 from lab.waiting import comes_true
 from pytunnel.tls.settings import TlsSettings
@@ -235,6 +236,12 @@ def test_a_client_that_leaves_harms_nobody(site: Site, echoing: str, end: Callab
     head, connection = asked(gateway, connect_to(f"{LOCALHOST}:{port}"))
     with connection:
         assert head.startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_tunnel_whose_plain_side_others_can_reach_is_warned_of(site: Site) -> None:
+    with started(pytunnel("connect", *credentials(site.client), f":{free_port('127.0.0.1')}", "localhost:9")) as tunnel:
+        for address in (r"0\.0\.0\.0", r"\[::\]"):
+            tunnel.wait_for(rf"WARNING {address}:\d+ can be reached from other hosts: .* use our certificate")
 
 
 def test_a_gateway_that_others_can_reach_is_warned_of(site: Site) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +130,23 @@ def test_a_killed_transfer_s_socket_is_told_from_a_running_one_and_replaced(pair
 def test_where_no_transfer_runs_that_is_said(pair: Pair) -> None:
     said = asked(pair[0])
     assert (said.returncode, said.stderr) == (1, f"pytunnel: no state transfer runs in {pair[0].datadir}\n")
+
+
+def test_a_transfer_that_may_not_be_asked_is_told_from_none(pair: Pair) -> None:
+    with socket.socket(socket.AF_UNIX) as other_program:
+        other_program.bind(str(pair[0].datadir / STATUS_SOCKET))
+        other_program.listen()
+        threading.Thread(target=answer_strangely, args=(other_program,), daemon=True).start()
+        said = asked(pair[0])
+    assert said.returncode == 1
+    assert f"{pair[0].datadir / STATUS_SOCKET} gives no status of pytunnel's" in said.stderr
+
+
+def answer_strangely(listener: socket.socket) -> None:
+    connection = listener.accept()[0]
+    with connection:
+        connection.recv(1000)
+        connection.sendall(b"no HTTP\r\n\r\n")
 
 
 def test_a_file_in_the_socket_s_place_is_left_alone_and_the_transfer_goes_on(pair: Pair) -> None:

@@ -370,6 +370,22 @@ def test_a_terminal_shows_it_live_until_the_program_ends(ends: Ends) -> None:
     os.close(ours)
 
 
+def test_a_terminal_says_so_of_a_program_that_is_there_and_does_not_answer(ends: Ends) -> None:
+    listening = ends.listen("exec:cat", *HERE)
+    port = status_port(listening)
+    ours, theirs = os.openpty()
+    with started(pytunnel("status", f":{port}"), stdout=theirs, environment={"TERM": "xterm"}) as watching:
+        os.close(theirs)
+        read_until(ours, b"ready")
+        listening.signal(signal.SIGSTOP)
+        try:
+            assert watching.wait() == 1
+        finally:
+            listening.signal(signal.SIGCONT)
+        assert "timed out" in watching.lines[-1]
+    os.close(ours)
+
+
 def read_until(terminal: int, expected: bytes) -> None:
     """Read what a program shows until `expected` is among it."""
     shown = b""

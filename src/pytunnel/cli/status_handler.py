@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pytunnel.service.options import ConfigurationError
-from pytunnel.status.address import StatusEndpoint, parse_status_address
+from pytunnel.status.address import STATUS_SOCKET, StatusEndpoint, parse_status_address
 from pytunnel.status.asking import ask
 from pytunnel.status.errors import StatusError
 from pytunnel.status.place import in_directory
@@ -41,7 +41,10 @@ def _place(arguments: argparse.Namespace) -> Iterator[StatusEndpoint]:
             try:
                 yield endpoint
             except StatusError as error:
-                raise StatusError(f"no state transfer runs in {arguments.datadir}") from error
+                if isinstance(error.__cause__, FileNotFoundError | ConnectionRefusedError):
+                    raise StatusError(f"no state transfer runs in {arguments.datadir}") from error
+                shown = str(error).replace(endpoint.path, str(arguments.datadir / STATUS_SOCKET))
+                raise StatusError(shown) from error
         return
     address = arguments.address or os.environ.get("PYTUNNEL_STATUS")
     if not address:
@@ -58,7 +61,10 @@ def _print(snapshot: Snapshot) -> None:
 
 
 def _follow(snapshot: Snapshot, look: Callable[[], Snapshot]) -> None:
-    """Draw until the process that is watched ends, or its watcher has seen enough (Ctrl-C)."""
+    """Draw until the process that is watched ends, or its watcher has seen enough (Ctrl-C).
+
+    Raises StatusError where it is there, but says nothing that can be shown.
+    """
     from rich.console import Console
     from rich.live import Live
 
@@ -69,7 +75,9 @@ def _follow(snapshot: Snapshot, look: Callable[[], Snapshot]) -> None:
             while True:
                 time.sleep(_INTERVAL)
                 live.update(draw(look()), refresh=True)
-    except StatusError:
+    except StatusError as error:
+        if not isinstance(error.__cause__, FileNotFoundError | ConnectionError):
+            raise
         print("ended")
     except KeyboardInterrupt:
         print()

@@ -21,7 +21,7 @@ def log_set_up(plan: TunnelPlan, credentials: Credentials, addresses: Sequence[s
         log.warning("%s", note)
     if not plan.tls.verify:
         log.warning("peers are NOT verified (--no-verify or verify=0): anyone on the path can read and change the data")
-    if isinstance(plan.target, AllowedTargets):
+    if plan.side is Side.CLIENT:
         for address in filter(_is_open, addresses):
             log.warning("%s can be reached from other hosts: whoever is there can use our certificate", address)
     tls_in = plan.side is Side.SERVER

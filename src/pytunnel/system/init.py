@@ -36,8 +36,16 @@ def go_on_as_child() -> None:
     if child:
         _close_all()
         _look_after(child, waited_for)
+    _take_over_variables()
     _take_terminal()
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _take_over_variables() -> None:
+    """What was meant for process 1 is meant for this one: passed sockets, the watchdog (sd_listen_fds(3))."""
+    for name in ("LISTEN_PID", "WATCHDOG_PID"):
+        if os.environ.get(name) == "1":
+            os.environ[name] = str(os.getpid())
 
 
 def _take_terminal() -> None:

@@ -15,8 +15,8 @@ from pytunnel import __version__
 from pytunnel.cli import main as cli
 from pytunnel.errors import PytunnelError
 from pytunnel.service import running as service
-from pytunnel.service.configuration import TunnelPlan
-from pytunnel.service.options import OPTIONS, PROCESS_OPTIONS
+from pytunnel.service.configuration import TunnelPlan, near_misses
+from pytunnel.service.options import OPTIONS, PROCESS_OPTIONS, ROUTE
 from pytunnel.service.plan import ServicePlan
 from pytunnel.tls.context import Side
 from tests.support.credentials import settings_of
@@ -216,3 +216,37 @@ def test_a_machine_reads_of_a_bad_start_in_json(argv: list[str], said: str, caps
     event = json.loads(line)
     assert (code, event["level"], event["program"].split()[0]) == (2, "error", "pytunnel")
     assert said in event["message"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["listen", "--no-v", ":1", ":2"], "--no-v"),
+        (["run", "--work", "2"], "--work"),
+        (["certs", "node", "--r", "2048", "node1"], "--r"),
+    ],
+)
+def test_an_abbreviation_is_no_option(argv: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, line = refused(capsys, *argv)
+    assert code == 2
+    assert f"unrecognized arguments: {named}" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("PYTUNNEL_PEER_NAMES", "PYTUNNEL_PEER_NAME"),
+        ("PYTUNNEL_CERTS", "PYTUNNEL_CERT"),
+        ("PYTUNNEL_NOVERIFY", "PYTUNNEL_NO_VERIFY"),
+    ],
+)
+def test_a_variable_that_is_nearly_a_setting_is_found(name: str, meant: str) -> None:
+    assert list(near_misses((*OPTIONS, *PROCESS_OPTIONS, *ROUTE), {name: "x"})) == [(name, meant)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["PYTUNNEL_PEER_NAME", "PYTUNNEL_CONFIG", "PYTUNNEL_PORT_4444_TCP_ADDR", "PYTUNNEL_PORT", "MY_PYTUNNEL_CERTS"],
+)
+def test_a_setting_and_kubernetes_own_variables_are_no_near_misses(name: str) -> None:
+    assert list(near_misses((*OPTIONS, *PROCESS_OPTIONS, *ROUTE), {name: "x"})) == []

@@ -125,8 +125,8 @@ def run_rotate(arguments: argparse.Namespace) -> int:
         for command in advise(step, arguments.old, arguments.new):
             print(f"       {logs.one_line(command)}")
     print("A state transfer reads its files anew each time, a running pytunnel listen or connect when they change")
-    print('("certificates renewed" in its log). Servers (ssl-ca and the like) read theirs at start: restart them one by')
-    print("one before you begin the next step.")
+    print('("certificates renewed" in its log). Servers (ssl-ca and the like) read theirs at start: restart them one')
+    print("by one before you begin the next step.")
     remaining = any(step.progress is rotation.Progress.NOW for step in steps)
     return max(_report([*rotation.doubts(change), *rotation.outages(change)]), int(remaining))
 

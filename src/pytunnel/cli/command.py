@@ -5,13 +5,19 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Callable
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from pytunnel.system import logs
 
 
 class CommandParser(argparse.ArgumentParser):
-    """Says what is wrong in one line, like every other error; the usage is in the help."""
+    """Says what is wrong in one line, like every other error; the usage is in the help.
+
+    Options are written in full: `--no-v` must not be `--no-verify`, and mean something else when there is one more.
+    """
+
+    def __init__(self, **words: Any) -> None:
+        super().__init__(**words, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         logs.complain(self.prog, f"{message}; see {self.prog} --help")

@@ -72,8 +72,18 @@ def run(megabytes: int) -> int:
     if megabytes < 1:
         raise DemoError("--size: expected a number of megabytes above 0")
     with tempfile.TemporaryDirectory(prefix="pytunnel-demo-") as root:
-        trio.run(_show, _Stage(Path(root)), megabytes)
+        try:
+            trio.run(_show, _Stage(Path(root)), megabytes)
+        except ExceptionGroup as failures:
+            if failures.split(PytunnelError)[1] is not None:
+                raise
+            raise _first(failures) from failures
     return 0
+
+
+def _first(failure: Exception) -> Exception:
+    """The first of several that failed at the same time."""
+    return _first(failure.exceptions[0]) if isinstance(failure, ExceptionGroup) else failure
 
 
 async def _show(stage: _Stage, megabytes: int) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import logging
 import os
 import signal
 import sys
@@ -17,8 +19,10 @@ from pytunnel.cli.command import CommandParser, Commands, add_command
 from pytunnel.cli.doctor import add_doctor
 from pytunnel.cli.status import add_status
 from pytunnel.errors import PytunnelError
-from pytunnel.service.options import OPTIONS, PROCESS_OPTIONS
+from pytunnel.service.options import OPTIONS, PROCESS_OPTIONS, ROUTE
 from pytunnel.system import init, logs
+
+log = logging.getLogger(__name__)
 
 _DESCRIPTION = "Carry any TCP service, and Galera state snapshots, inside mutual TLS."
 
@@ -89,7 +93,18 @@ def run(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     try:
         command: Callable[[argparse.Namespace], int] = arguments.run
-        return command(arguments)
+        code = command(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever reads it has seen enough
+        _forget_output()
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        _forget_output()
+        logs.complain("pytunnel", f"can't write to standard output: {error.strerror}")
+        return 1
     except PytunnelError as error:
         if arguments.debug:
             raise
@@ -97,6 +112,12 @@ def run(argv: Sequence[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:  # before the tunnel takes care of signals
         return 128 + signal.SIGINT
+
+
+def _forget_output() -> None:
+    """Else Python would try once more at its end to write what could not be written."""
+    with open(os.devnull, "wb") as nothing:  # noqa: PTH123 - a descriptor is wanted, not a path
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
 
 
 def _log_format(argv: Sequence[str]) -> logs.Format:
@@ -169,12 +190,15 @@ def _serve(arguments: argparse.Namespace, route: Mapping[str, object] | None) ->
     import trio
 
     from pytunnel.service import running
+    from pytunnel.service.configuration import near_misses
     from pytunnel.service.plan import plan_service
 
     given = {option.name: getattr(arguments, option.name.replace("-", "_")) for option in (*OPTIONS, *PROCESS_OPTIONS)}
     file = arguments.config or _config_from_environment()
     plan = plan_service(given | dict(route or {}), os.environ, file, tables=route is None)
     logs.set_up(plan.log_format, debug=arguments.debug)
+    for name, meant in near_misses((*OPTIONS, *PROCESS_OPTIONS, *ROUTE), os.environ):
+        log.warning("%s is no setting of pytunnel's, and is ignored; is %s meant?", name, meant)
     if init.is_first_process():
         init.go_on_as_child()
     if plan.workers > 1:

@@ -7,6 +7,7 @@ import socket
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from pytunnel.service.options import ConfigurationError, Option, Value
@@ -28,6 +29,9 @@ from pytunnel.transport.upgrade import parse_headers
 from pytunnel.transport.web import check_listening
 from pytunnel.tunnel.http_connect import AllowedTargets, parse_allowed
 from pytunnel.tunnel.tunnel import Limits
+
+_PREFIX = "PYTUNNEL_"
+_ALIKE = 0.75  # of difflib's 0 to 1: PEER_NAMES and PEER_NAME, but not PORT and FROM
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,19 @@ def from_environment(options: Sequence[Option], environment: Mapping[str, str]) 
     """The environment's variables of `options`."""
     values = {option.name: environment.get(option.variable) for option in options}
     return Source(values, lambda option: option.variable)
+
+
+def near_misses(options: Sequence[Option], environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Variables that are none of pytunnel's, each with the one of `options` that it looks like.
+
+    Others may be there for other reasons: Kubernetes sets PYTUNNEL_PORT_… for a service that is called pytunnel.
+    """
+    known = {option.variable for option in options} | {"PYTUNNEL_CONFIG"}
+    names = [name.removeprefix(_PREFIX) for name in sorted(known)]
+    for name in environment:
+        if name.startswith(_PREFIX) and name not in known:
+            for meant in get_close_matches(name.removeprefix(_PREFIX), names, 1, _ALIKE):
+                yield name, _PREFIX + meant
 
 
 def from_table(table: Mapping[str, object], place: str) -> Source:

@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from pytunnel.system.inotify import Change, Inotify
 from pytunnel.system.pathwatch import PathWatch, lookups
 from tests.support.concurrency import in_trio
 
@@ -176,3 +177,15 @@ async def test_a_directory_that_can_not_be_entered_is_told_and_the_others_are_wa
     watch = PathWatch([tmp_path / "closed", tmp_path / "closed" / "a.pem", tmp_path / "b.pem"])
     watch.close()
     assert watch.unwatched == [tmp_path / "closed"]
+
+
+@in_trio
+async def test_a_directory_with_two_paths_is_watched_under_both(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with Inotify() as watch:
+        watch.add(tmp_path / "real")
+        watch.add(tmp_path / "link")
+        (tmp_path / "real" / "a.pem").mkdir()
+        found = await watch.changes()
+    assert set(found) == {Change(tmp_path / "real", "a.pem"), Change(tmp_path / "link", "a.pem")}

@@ -60,7 +60,7 @@ class Inotify:
         self._descriptor: int = _libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
         if self._descriptor < 0:
             raise _failed()
-        self._directories: dict[int, Path] = {}
+        self._directories: dict[int, set[Path]] = {}  # one watch each, also where mounts or links give it two paths
 
     def __enter__(self) -> Self:
         return self
@@ -75,7 +75,7 @@ class Inotify:
         watch = _libc.inotify_add_watch(self._descriptor, os.fsencode(directory), _MASK)
         if watch < 0:
             raise _failed()
-        self._directories[watch] = directory
+        self._directories.setdefault(watch, set()).add(directory)
 
     async def changes(self) -> list[Change]:
         """Wait for changes, and return all that there are."""
@@ -93,7 +93,8 @@ class Inotify:
             start += _HEAD.size
             name = os.fsdecode(events[start : start + length].rstrip(b"\0"))
             start += length
-            yield Change(None if mask & _IN_Q_OVERFLOW else self._directories.get(watch), name)
+            for directory in {None} if mask & _IN_Q_OVERFLOW else self._directories.get(watch, {None}):
+                yield Change(directory, name)
 
 
 def _failed() -> OSError:

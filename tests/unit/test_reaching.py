@@ -109,3 +109,17 @@ async def test_a_system_without_file_descriptors_only_costs_the_watch(monkeypatc
 
     monkeypatch.setattr(select, "epoll", exhausted)
     await Reaching().run(tcp_pair()[1], "node1", after(0.1))
+
+
+@in_trio
+async def test_a_client_that_is_refused_meanwhile_fails_by_the_reason_of_that() -> None:
+    theirs, ours = tcp_pair()
+
+    async def refuse() -> Stream:
+        ours.socket.close()
+        await trio.testing.wait_all_tasks_blocked()
+        raise ConnectionFailed("refused")
+
+    with pytest.raises(ConnectionFailed, match="refused"):
+        await Reaching().run(ours, "node1", refuse)
+    theirs.close()

@@ -56,6 +56,6 @@ class Reaching:
             self.client_ended = True
             with trio.move_on_after(PATIENCE):
                 await hangup.wait_gone(connected)
-        except OSError:
-            return  # no file descriptor is left: then it is as patient as it was told to be
+        except (OSError, trio.ClosedResourceError):
+            return  # no file descriptor is left, so it is as patient as it was told to be; or the client was refused
         self.give_up(_LEFT)

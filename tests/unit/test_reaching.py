@@ -69,7 +69,7 @@ async def test_a_client_that_said_end_of_file_is_waited_for_and_nothing_of_it_is
     theirs.sendall(b"question")
     theirs.shutdown(socket.SHUT_WR)
     tried = Reaching()
-    await tried.run(ours, "node1", after(0.2))
+    await tried.run(ours, "node1", after(0.5))
     assert tried.client_ended
     assert await ours.receive_some() == b"question"
 

@@ -157,13 +157,12 @@ def test_a_tunnel_can_not_write_any_file(ends: Ends, tmp_path: Path) -> None:
 
 
 @with_landlock
-def test_a_tunnel_can_not_read_what_it_does_not_need(ends: Ends, tmp_path_factory: pytest.TempPathFactory) -> None:
-    datadir = tmp_path_factory.mktemp("datadir")
-    (datadir / "shop.ibd").write_text("rows")
+def test_a_tunnel_can_not_read_what_it_does_not_need(ends: Ends, tmp_path: Path) -> None:
+    (tmp_path / "shop.ibd").write_text("rows")  # beside the certificates' directory, as where that is in the datadir
     said = ran(
         confined_as(ends, "connect", "127.0.0.1:0", "127.0.0.1:9"),
-        f"print(tried(Path({str(datadir / 'shop.ibd')!r}).read_bytes))",
-        f"print(tried(lambda: list(Path({str(datadir)!r}).iterdir())))",
+        f"print(tried(Path({str(tmp_path / 'shop.ibd')!r}).read_bytes))",
+        f"print(tried(lambda: list(Path({str(tmp_path)!r}).iterdir())))",
         "print(tried(Path('/dev/shm').iterdir().__next__))",
     )
     assert said == ["Permission denied"] * 3

@@ -77,15 +77,16 @@ def _of_certificates(plan: ServicePlan) -> Iterator[Path]:
 
 
 def _on_the_way_to(path: Path) -> Iterator[Path]:
-    """What `path` leads to, and the directories in which its links and its last directory may be exchanged."""
+    """What `path` leads to, its directory, and those in which links on the way may be exchanged.
+
+    Not the one above its directory: what else is there is often secret, the datadir for one.
+    """
     for directory, name in lookups(path):
         found = directory / name
         if os.path.islink(found):  # noqa: PTH114 - Path.is_symlink raises PermissionError
             yield directory
     yield found
     yield directory
-    if not os.path.isdir(found):  # noqa: PTH112 - Path.is_dir likewise
-        yield directory.parent
 
 
 def _files(tls: TlsSettings) -> Iterator[Path | None]:

@@ -111,6 +111,7 @@ def test_a_connection_that_is_reset_is_reset_at_the_other_end(ends: Ends) -> Non
     ended = threading.Event()
 
     def wait(connection: socket.socket) -> None:
+        connection.sendall(b"welcome")
         try:
             outcome.append(repr(connection.recv(100)))
         except ConnectionResetError:
@@ -118,6 +119,7 @@ def test_a_connection_that_is_reset_is_reset_at_the_other_end(ends: Ends) -> Non
         ended.set()
 
     with serving(wait) as port, dial(ends.between(f"127.0.0.1:{port}")) as client:
+        assert client.recv(7, socket.MSG_WAITALL) == b"welcome"  # for who leaves before, nobody is dialled
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         client.close()
         assert ended.wait(20)

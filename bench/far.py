@@ -16,7 +16,7 @@ from bench.credentials import Ends
 from bench.results import Sample
 from bench.rounds import show
 from bench.sizes import Sizes
-from bench.snapshots import MEMORY
+from bench.snapshots import MEMORY, PATIENCE
 from tests.support.sst import POSITION, PlayedServer, Ready
 
 EXPERIMENT = "a snapshot for a far region"
@@ -111,7 +111,7 @@ def _run(donor: PlayedServer, joiner: PlayedServer, total: int) -> Mapping[str, 
         donating.expect("flush tables")
         before, began = _used(relay), time.perf_counter()
         donor.flush()
-        donating.expect("continue")
+        donating.expect("continue", PATIENCE)
         donating.expect(f"done {POSITION}")
         joining.expect(POSITION)
         seconds = time.perf_counter() - began

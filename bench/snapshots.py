@@ -29,6 +29,9 @@ SECONDS, CPU = "s", "CPU s"
 NO_TUNNEL = Peer("no tunnel", lambda _route, _end: [], lambda _route, _end: [])
 MEMORY = Path("/dev/shm")  # noqa: S108 - directories of our own are made in it, by tempfile
 
+PATIENCE = 180.0
+"""Seconds that a transfer may take; a virtual machine may get a tenth of its processors for a while."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Clock:
@@ -97,7 +100,7 @@ def _through_pytunnel(donor: PlayedServer, joiner: PlayedServer) -> Mapping[str,
     donating.expect("flush tables")
     clock = _Clock.start()
     donor.flush()
-    donating.expect("continue")
+    donating.expect("continue", PATIENCE)
     donating.expect(f"done {POSITION}")
     joining.expect(POSITION)
     seconds = clock.seconds()

@@ -125,9 +125,9 @@ class Run:
     def log(self) -> str:
         return "".join(self._errors)
 
-    def line(self) -> str:
-        """The next line on its standard output; "" when it has ended."""
-        timer = threading.Timer(LIMIT, self.process.kill)
+    def line(self, limit: float = LIMIT) -> str:
+        """The next line on its standard output; "" when it has ended, as it has to after `limit` seconds of silence."""
+        timer = threading.Timer(limit, self.process.kill)
         timer.start()
         try:
             assert self.process.stdout is not None
@@ -135,9 +135,9 @@ class Run:
         finally:
             timer.cancel()
 
-    def expect(self, line: str) -> None:
-        """The next line on its standard output must be this one."""
-        said = self.line()
+    def expect(self, line: str, limit: float = LIMIT) -> None:
+        """The next line on its standard output must be this one, within `limit` seconds."""
+        said = self.line(limit)
         assert said == line, f"said {said!r} instead of {line!r}; its log:\n{self.log}"
 
     def ready(self) -> Ready:

@@ -35,6 +35,28 @@ def mentioning(directory: Path) -> list[Process]:
     return found
 
 
+def sst_program(directory: Path, method: str) -> int:
+    """The process of the SST program that a server in `directory` has started, by way of a shell.
+
+    A program that it is about to start has its command line for a moment: that one's parent is the program itself.
+    """
+    found = [
+        process.pid
+        for process in mentioning(directory)
+        if f"wsrep_sst_{method} --role" in process.command and "sh -c" not in process.command
+    ]
+    (program,) = (pid for pid in found if _parent(pid) not in (None, *found))
+    return program
+
+
+def _parent(pid: int) -> int | None:
+    """The process that started it; None where it has ended meanwhile."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
+
+
 def end_mentioning(directory: Path) -> None:
     """Kill the processes that `mentioning` finds and wait until they are gone."""
     for process in mentioning(directory):

@@ -69,13 +69,8 @@ def assert_next_one_succeeds(pair: Pair) -> None:
 
 
 def sst_program(node: Node) -> int:
-    """The process of the SST program that the node's server has started, by way of a shell."""
-    (process,) = (
-        found
-        for found in processes.mentioning(node.directory)
-        if f"wsrep_sst_{node.site.method} --role" in found.command and "sh -c" not in found.command
-    )
-    return process.pid
+    """The process of the SST program that the node's server has started."""
+    return processes.sst_program(node.directory, node.site.method)
 
 
 def processes_left(node: Node) -> list[str]:

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import processes
-from lab.mariadb import Node
+from lab.mariadb import GRACE, Node
 from lab.waiting import comes_true
 
-# An SST program may still be ending when its server is already synced.
-GRACE = 5.0
 _DATADIR_FILES = (
     "rsync_sst_complete",
     "rsync_tunnel_sst_complete",

@@ -23,6 +23,8 @@ from lab.waiting import comes_true, until
 
 START_LIMIT = 60.0
 STOP_LIMIT = 20.0
+# An SST program may still be ending when its server is already synced, or has gone.
+GRACE = 5.0
 _LOG_TAIL_LINES = 40
 
 # Which files of a fresh datadir belong where one of these options says.
@@ -158,8 +160,12 @@ class Node:
             raise LabError(f"{self.name} ended instead of joining\n{self.log_tail()}")
 
     def wait_until_ended(self, limit: float) -> None:
-        """Wait until the server ends by itself. Raises LabError after `limit` seconds."""
+        """Wait until the server ends by itself. Raises LabError after `limit` seconds.
+
+        An SST program that it ran may outlive it by a moment: its last words are waited for, GRACE seconds at most.
+        """
         until(lambda: not self.running, limit, f"{self.name} to give up", interval=0.1)
+        comes_true(lambda: not processes.mentioning(self.directory), GRACE)
 
     def stop(self) -> None:
         """End the server as a service manager does: SIGTERM, and SIGKILL when that takes too long."""

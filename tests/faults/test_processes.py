@@ -6,6 +6,7 @@ import os
 import signal
 
 from lab.waiting import until
+from pytunnel.sst.plan import format_failure
 from tests.faults.nodes import (
     assert_arrived,
     assert_failed,
@@ -51,6 +52,16 @@ def test_the_donors_program_is_told_to_end_and_tells_the_joiner(joiner: PlayedSe
         assert_failed(sending, "ended by SIGTERM")
     assert_nothing_left(joiner, donor)
     assert_withheld(joiner)
+
+
+def test_a_joiner_that_is_told_to_end_still_says_why_the_donor_gave_up(
+    joiner: PlayedServer, donor: PlayedServer
+) -> None:
+    with transfer_midway(joiner, donor) as (_, receiving):
+        (note,) = joiner.tmpdir.glob("pytunnel-*/plan/plan")
+        note.write_text(format_failure("the disk is gone"))  # of a connection that has not ended yet
+        receiving.process.send_signal(signal.SIGTERM)
+        assert_failed(receiving, "the donor gave up: the disk is gone")
 
 
 def test_an_rsync_of_the_donor_is_killed_and_done_again(joiner: PlayedServer, donor: PlayedServer) -> None:

@@ -83,8 +83,8 @@ class _Reception:
                 self.last_failure = connection.failure
             if not connection.hushed:
                 log.warning("%s", connection.failure)
-        note = _read_note(self.private / PLAN_FILE / PLAN_FILE)
-        self.given_up = parse_failure(note)
+        note = self._note()
+        self.given_up = _donors_reason(note)
         if self.progress.total is None and (plan := parse_plan(note)) is not None:
             self.progress.total = plan
             name = connection.session.peer_name if connection.session is not None else "no certificate"
@@ -92,6 +92,22 @@ class _Reception:
         # A donor whose connection was cut may not know that the state file has arrived, and come again.
         if self.tunnel is not None and connection.failure is None and self.state_file.exists():
             self.tunnel.drain()
+
+    def _note(self) -> str:
+        """What the donor announced or gave up for; an old one says nothing. A note that is none ends no transfer."""
+        path = self.private / PLAN_FILE / PLAN_FILE
+        if not os.path.lexists(path):
+            return ""
+        try:
+            return read_note(path)
+        except SstError as error:
+            log.warning("%s", error)
+            return ""
+
+    def reasons(self) -> list[str]:
+        """What went wrong so far: the donor's note may lie here already while its connection has not ended yet."""
+        found = (_donors_reason(self._note()), self.last_failure, self.last_complaint)
+        return [text for text in found if text is not None]
 
     def patience(self) -> float:
         """Seconds that nothing need happen."""
@@ -127,8 +143,7 @@ async def join(setup: Setup) -> None:
                         await trio.to_thread.run_sync(_unpack_binlogs, reception)
             except* trio.Cancelled:
                 # Who cancels, a server that gives up for example, knows nothing of what went wrong here.
-                reasons = [text for text in (reception.last_failure, reception.last_complaint) if text is not None]
-                if reasons:
+                if reasons := reception.reasons():
                     raise SstError("; ".join(reasons), exit_code=ExitCode.BROKEN_OFF) from None
                 raise
             finally:
@@ -182,7 +197,7 @@ async def _watch_donor(reception: _Reception, tunnel: Tunnel) -> None:
         with trio.move_on_after(reception.patience()):
             await reception.news.wait()
             if reception.given_up is not None:
-                raise SstError(f"the donor gave up: {reception.given_up}", exit_code=ExitCode.BROKEN_OFF)
+                raise SstError(reception.given_up, exit_code=ExitCode.BROKEN_OFF)
             continue
         if reception.state_file.exists():
             tunnel.drain()
@@ -283,15 +298,9 @@ async def _log_rsync(descriptor: int, reception: _Reception) -> None:
                     reception.last_complaint = text
 
 
-def _read_note(path: Path) -> str:
-    """What the donor announced or gave up for; an old one says nothing. A note that is none ends no transfer."""
-    if not os.path.lexists(path):
-        return ""
-    try:
-        return read_note(path)
-    except SstError as error:
-        log.warning("%s", error)
-        return ""
+def _donors_reason(note: str) -> str | None:
+    reason = parse_failure(note)
+    return None if reason is None else f"the donor gave up: {reason}"
 
 
 def _check_secret(state: State, reception: _Reception) -> None:

@@ -372,7 +372,7 @@ async def test_what_follows_the_end_is_given_to_nobody() -> None:
     await far.send_eof()
     await theirs.send_all(b"and more" * 100)
     assert await read_all(near) == b"all"
-    assert not lib.BIO_get_mem_data(near._tls._into_ssl, ffi.NULL)
+    assert not lib.BIO_get_mem_data(near._engine._tls._into_ssl, ffi.NULL)
 
 
 # What isn't TLS.

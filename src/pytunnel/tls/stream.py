@@ -22,15 +22,13 @@ from OpenSSL import SSL
 
 from pytunnel.tls import records
 from pytunnel.tls.context import Side
-from pytunnel.tls.errors import HandshakeError, PeerRejected, TlsError, TruncatedStream
+from pytunnel.tls.engine import Engine
+from pytunnel.tls.errors import TlsError
 from pytunnel.tls.identity import ExpectedPeer
-from pytunnel.tls.reasons import failed, incompatible, openssl_reason, stream_error
-from pytunnel.tls.session import Session, no_certificate, session_of
-from pytunnel.tls.verification import Verification
+from pytunnel.tls.reasons import failed
+from pytunnel.tls.session import Session
 from pytunnel.transport.errors import SinkBroke
 from pytunnel.transport.sockets import TURNS, SocketStream
-
-Ciphertext = bytes | bytearray | memoryview
 
 Carried = Callable[[int], None]
 """Is told how many bytes of plaintext a turn has moved."""
@@ -55,25 +53,10 @@ class TlsStream(trio.abc.HalfCloseableStream):
         server_name: str = "",
     ) -> None:
         self.transport = transport
-        self._place = place
-        self._tls = SSL.Connection(context)
-        self._verification = Verification(place, expected)
-        self._tls.set_app_data(self._verification)
-        self._ciphertext: Ciphertext = b""  # where OpenSSL reads: it must not go away before all is read
-        self._drained = False  # whether OpenSSL wants to be fed before it can decrypt more
+        self._engine = Engine(context, side, place, expected, server_name)
         self._shown: tuple[memoryview, records.Buffer] | None = None
         self._send_lock = trio.Lock()
         self._eof_sent = False
-        self._peer_closed = False
-        self._broken = False
-        self._heard = False
-        self._failure: TlsError | None = None
-        if side is Side.SERVER:
-            self._tls.set_accept_state()
-        else:
-            self._tls.set_connect_state()
-            if server_name:
-                self._tls.set_tlsext_host_name(server_name.encode("ascii"))
 
     async def handshake(self) -> Session:
         """Agree on keys and verify the peer; the caller sets the time limit.
@@ -82,17 +65,14 @@ class TlsStream(trio.abc.HalfCloseableStream):
         """
         while True:
             try:
-                self._tls.do_handshake()
-            except SSL.WantReadError:
-                await self._flush()
-                await self._feed_handshake()
-            except SSL.Error as error:
-                self._broken = True
+                session = self._engine.shake_hands()
+            except TlsError:
                 await self._send_alert()
-                raise self._handshake_error(error) from error
-            else:
-                await self._flush()
-                return session_of(self._tls, self._place)
+                raise
+            await self._flush()
+            if session is not None:
+                return session
+            await self._feed_handshake()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Plaintext, at least one byte and about a turn at most, or b"" after the peer's close_notify.
@@ -108,14 +88,14 @@ class TlsStream(trio.abc.HalfCloseableStream):
         self._take_back()
         await trio.lowlevel.checkpoint_if_cancelled()
         limit = records.ROOM if max_bytes is None else min(max_bytes, records.ROOM)
-        while not self._peer_closed:
-            if self._failure is not None:
-                raise self._failure
-            if self._drained:
+        while not self._engine.peer_closed:
+            if self._engine.failure is not None:
+                raise self._engine.failure
+            if self._engine.drained:
                 await self._feed()
-            if plaintext := self._decrypt(limit):
-                self._heard = True
+            if plaintext := self._show(limit):
                 return plaintext
+            self._take_back()
         return memoryview(b"")
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -130,7 +110,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
         try:
             for start in range(0, len(data), records.TURN):
                 piece = data if len(data) <= records.TURN else memoryview(data)[start : start + records.TURN]
-                await self.transport.send_all(records.view(buffer, self._encrypt(piece, buffer)))
+                await self.transport.send_all(records.view(buffer, self._engine.encrypt(piece, buffer)))
         finally:
             records.give_back(buffer)
             self._send_lock.release()
@@ -147,14 +127,11 @@ class TlsStream(trio.abc.HalfCloseableStream):
         buffers all the way. `carried` is told the bytes of each turn. Raises SinkBroke where the transport takes no
         more, and what reading `source` raises.
         """
-        carrier, turns = self._socket(), 0
-        while (size := await self._send_turn(source, carrier)) != 0:
+        carrier = self._socket()
+        while (size := await self._send_turns(source, carrier, carried)) != 0:
             if size is None:
                 await source.wait_readable()
-                continue
-            carried(size)
-            turns += 1
-            if not turns % TURNS:
+            else:
                 await trio.lowlevel.checkpoint()
 
     async def receive_into(self, sink: SocketStream, carried: Carried) -> None:
@@ -162,19 +139,17 @@ class TlsStream(trio.abc.HalfCloseableStream):
 
         Raises SinkBroke where `sink` takes no more, and what receive_some raises.
         """
-        carrier, turns = self._socket(), 0
-        await self._pass_on(self._decrypt(records.ROOM), sink, carried)  # it came with the end of the handshake
-        while not self._peer_closed:
-            plaintext = self._receive_now(carrier)
-            if plaintext is None:
-                await self._answer()
-                await carrier.wait_readable()
-                continue
-            await self._pass_on(plaintext, sink, carried)
-            turns += 1
-            if not turns % TURNS:
-                await self._answer()
+        carrier = self._socket()
+        with records.borrowed_buffer() as plain:
+            came = self._engine.decrypt(plain, records.ROOM)  # together with the end of the handshake
+            await self._pass_on(records.view(plain, came), sink, carried)
+        while not self._engine.peer_closed:
+            more = await self._receive_turns(carrier, sink, carried)
+            await self._answer()
+            if more:
                 await trio.lowlevel.checkpoint()
+            else:
+                await carrier.wait_readable()
 
     async def send_eof(self) -> None:
         """Tell the peer with a close_notify that nothing more comes; reading goes on."""
@@ -183,10 +158,8 @@ class TlsStream(trio.abc.HalfCloseableStream):
         await self._begin_sending()
         try:
             self._eof_sent = True
-            self._tls.shutdown()
+            self._engine.close()
             await self._send_pending()
-        except SSL.Error as error:
-            raise self._stream_error(error) from error
         finally:
             self._send_lock.release()
 
@@ -200,56 +173,85 @@ class TlsStream(trio.abc.HalfCloseableStream):
         Cancelled, it closes at once and silently, which the peer sees as a truncated stream.
         """
         try:
-            if not self._broken:
+            if not self._engine.broken:
                 await self.send_eof()
         except (trio.BrokenResourceError, trio.ClosedResourceError, TlsError):
-            self._broken = True  # the peer has gone already: there is nobody to tell
+            self._engine.broken = True  # the peer has gone already: there is nobody to tell
         finally:
             await self.transport.aclose()
 
-    async def _send_turn(self, source: SocketStream, carrier: SocketStream) -> int | None:
-        """Encrypt and send what is there: its size, 0 at the end of file, None when nothing is there yet."""
+    async def _send_turns(self, source: SocketStream, carrier: SocketStream, carried: Carried) -> int | None:
+        """Encrypt and send what is there, a few turns of it.
+
+        Returns the last turn's size, 0 at the end of file, None when nothing is there yet.
+        """
         while self._send_lock.locked():
             async with self._send_lock:
                 pass  # somebody has finished sending
         with records.borrowed_buffer() as cipher:
-            with records.borrowed_buffer() as plain:
-                room = records.view(plain, records.TURN)
-                size = source.read_now(room)
-                if not size:
-                    return size
-                ciphertext = records.view(cipher, self._encrypt(room[:size], cipher))
-            try:
-                if rest := carrier.write_now(ciphertext):
-                    async with self._send_lock:
-                        await carrier.send_all(rest)
-            except trio.BrokenResourceError as error:
-                raise SinkBroke(str(error)) from error.__cause__
+            size, rest = self._send_now(source, carrier, carried, cipher)
+            if rest and size:
+                async with self._send_lock:
+                    await _finish(carrier, rest)
+                carried(size)
         return size
 
-    def _receive_now(self, carrier: SocketStream) -> memoryview | None:
-        """A turn's plaintext, which may be empty; None when nothing has come yet."""
-        with records.borrowed_buffer() as buffer:
-            room = records.view(buffer, records.CIPHERTEXT)
-            size = carrier.read_now(room)
-            if size is None:
-                return None
-            self._let_decrypt(room[:size])
-            return self._decrypt(records.ROOM)  # that is all of it, so that the buffer is free again
+    def _send_now(
+        self, source: SocketStream, carrier: SocketStream, carried: Carried, cipher: records.Buffer
+    ) -> tuple[int | None, memoryview]:
+        """As many turns as go without waiting, TURNS at most: the last one's size, and its ciphertext still to send.
+
+        No coroutine and no buffer is made for each turn: rsync writes 64 KiB at a time, and they would cost nearly half
+        as much as encrypting that.
+        """
+        with records.borrowed_buffer() as plain:
+            room, made = records.view(plain, records.TURN), records.view(cipher, records.ROOM)
+            for _ in range(TURNS):
+                size = source.read_now(room)
+                if not size:
+                    return size, made[:0]
+                ciphertext = made[: self._engine.encrypt(room[:size], cipher)]
+                if rest := _write(carrier, ciphertext):
+                    return size, rest
+                carried(size)
+        return size, made[:0]
+
+    async def _receive_turns(self, carrier: SocketStream, sink: SocketStream, carried: Carried) -> bool:
+        """Decrypt and pass on what is there, a few turns of it; whether more may be there."""
+        with records.borrowed_buffer() as plain:
+            more, rest = self._receive_now(carrier, sink, carried, plain)
+            await self._pass_on(rest, sink, carried)
+        return more
+
+    def _receive_now(
+        self, carrier: SocketStream, sink: SocketStream, carried: Carried, plain: records.Buffer
+    ) -> tuple[bool, memoryview]:
+        """As many turns as go without waiting, TURNS at most; the plaintext that is still to pass on comes last."""
+        made = records.view(plain, records.ROOM)
+        with records.borrowed_buffer() as cipher:
+            room = records.view(cipher, records.CIPHERTEXT)
+            for _ in range(TURNS):
+                size = carrier.read_now(room)
+                if size is None:
+                    return False, made[:0]
+                self._engine.feed(room[:size])
+                plaintext = made[: self._engine.decrypt(plain, records.ROOM)]  # all of it: the room is free again
+                rest = _write(sink, plaintext)
+                if taken := len(plaintext) - len(rest):
+                    carried(taken)
+                if rest:
+                    return True, rest
+                if self._engine.failure is not None or self._engine.peer_closed:
+                    break
+        return True, made[:0]
 
     async def _pass_on(self, plaintext: memoryview, sink: SocketStream, carried: Carried) -> None:
         """Send decrypted bytes to `sink`, then raise what ended the connection, if anything did."""
         if plaintext:
-            self._heard = True
-            try:
-                if rest := sink.write_now(plaintext):
-                    await sink.send_all(rest)
-            except trio.BrokenResourceError as error:
-                raise SinkBroke(str(error)) from error.__cause__
+            await _finish(sink, plaintext)
             carried(len(plaintext))
-        self._take_back()
-        if self._failure is not None:
-            raise self._failure
+        if self._engine.failure is not None:
+            raise self._engine.failure
 
     def _socket(self) -> SocketStream:
         if not isinstance(self.transport, SocketStream):
@@ -263,30 +265,11 @@ class TlsStream(trio.abc.HalfCloseableStream):
         except trio.WouldBlock:
             await self._send_lock.acquire()
 
-    def _encrypt(self, plaintext: bytes | bytearray | memoryview, buffer: records.Buffer) -> int:
-        try:
-            return records.encrypt(self._tls, plaintext, buffer)
-        except SSL.Error as error:
-            raise self._stream_error(error) from error
-
-    def _decrypt(self, limit: int) -> memoryview:
-        """Plaintext of all complete records that OpenSSL was fed, up to `limit` bytes.
-
-        What came before a broken record is given out first; OpenSSL tells the reason only once, so it is kept.
-        """
+    def _show(self, limit: int) -> memoryview:
+        """Decrypted bytes that are valid until they are taken back."""
         buffer = records.take_buffer()
-        size, ended = records.decrypt(self._tls, buffer, limit)
-        if ended is not None:
-            records.feed(self._tls, b"")  # what follows the end is for nobody
-        if size < limit:
-            self._ciphertext, self._drained = b"", True
-        if isinstance(ended, SSL.ZeroReturnError):
-            self._peer_closed = True
-        elif ended is not None:
-            self._failure = self._stream_error(ended)
-            if not size:
-                raise self._failure from ended
-        plaintext = records.view(buffer, size)
+        self._shown = records.view(buffer, 0), buffer
+        plaintext = records.view(buffer, self._engine.decrypt(buffer, limit))
         self._shown = plaintext, buffer
         return plaintext
 
@@ -301,17 +284,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
     async def _feed(self) -> None:
         self._take_back()
         await self._answer()
-        self._let_decrypt(await self.transport.receive_some(records.CIPHERTEXT))
-
-    def _let_decrypt(self, ciphertext: Ciphertext) -> None:
-        """Feed OpenSSL what came from the transport; nothing is the transport's end, which says TruncatedStream."""
-        if not ciphertext:
-            self._broken = True
-            raise TruncatedStream(
-                f"{self._place} ended the connection without TLS's close_notify, so bytes may be missing"
-            )
-        self._ciphertext, self._drained = ciphertext, False
-        records.feed(self._tls, ciphertext)
+        self._engine.feed(await self.transport.receive_some(records.CIPHERTEXT))
 
     async def _answer(self) -> None:
         """Send what OpenSSL answers to the peer's own messages (to a KeyUpdate; that it refuses to renegotiate).
@@ -319,67 +292,65 @@ class TlsStream(trio.abc.HalfCloseableStream):
         Who is sending already takes it along: a reader that waited for a writer could wait for ever. Raises TlsError
         where a peer that takes nothing demands ever more.
         """
-        size = records.unsaid(self._tls)
+        size = self._engine.unsaid()
         if not size:
             return
         try:
             self._send_lock.acquire_nowait()
         except trio.WouldBlock:
             if size > records.MOST_UNSAID:
-                self._broken = True
-                raise TlsError(failed(self._place, "it demands answers, and does not take them")) from None
+                self._engine.broken = True
+                raise TlsError(failed(self._engine.place, "it demands answers, and does not take them")) from None
             return
         try:
             await self._send_pending()
         except trio.BrokenResourceError:
-            self._broken = True  # what the peer has said before it went is still to be read
+            self._engine.broken = True  # what the peer has said before it went is still to be read
         finally:
             self._send_lock.release()
 
     async def _feed_handshake(self) -> None:
         try:
-            self._ciphertext = await self.transport.receive_some(_RECORD)
+            ciphertext = await self.transport.receive_some(_RECORD)
         except trio.BrokenResourceError as error:
-            self._broken = True
-            raise self._broken_off() from error
-        if not self._ciphertext:
-            self._broken = True
-            raise HandshakeError(f"{self._place} closed the connection during the TLS handshake; its log says why")
-        records.feed(self._tls, self._ciphertext)
+            raise self._engine.break_off("broke the connection off") from error
+        if not ciphertext:
+            raise self._engine.break_off("closed the connection")
+        self._engine.feed(ciphertext)
 
     async def _flush(self) -> None:
         await self._begin_sending()
         try:
             await self._send_pending()
         except trio.BrokenResourceError as error:
-            self._broken = True
-            raise self._broken_off() from error
+            raise self._engine.break_off("broke the connection off") from error
         finally:
             self._send_lock.release()
-
-    def _broken_off(self) -> HandshakeError:
-        return HandshakeError(f"{self._place} broke the connection off during the TLS handshake; its log says why")
 
     async def _send_alert(self) -> None:
         """Let the peer know why; it may be gone, and the failure that is reported is the first one."""
         try:
             await self._send_pending()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._broken = True
+            self._engine.broken = True
 
     async def _send_pending(self) -> None:
         with records.borrowed_buffer() as buffer:
-            while size := records.collect(self._tls, buffer):
+            while size := self._engine.collect(buffer):
                 await self.transport.send_all(records.view(buffer, size))
 
-    def _handshake_error(self, error: SSL.Error) -> TlsError:
-        if self._verification.refusal is not None:
-            return PeerRejected(self._verification.refusal)
-        reason = openssl_reason(error)
-        if "did not return a certificate" in reason:
-            return PeerRejected(no_certificate(self._place))
-        return incompatible(self._place, reason, heard=False) or HandshakeError(failed(self._place, reason))
 
-    def _stream_error(self, error: SSL.Error) -> TlsError:
-        self._broken = True
-        return stream_error(self._place, openssl_reason(error), heard=self._heard)
+def _write(sink: SocketStream, data: memoryview) -> memoryview:
+    """Send what the socket takes at once, and return the rest."""
+    try:
+        return sink.write_now(data)
+    except trio.BrokenResourceError as error:
+        raise SinkBroke(str(error)) from error.__cause__
+
+
+async def _finish(sink: SocketStream, rest: memoryview) -> None:
+    """Send what the socket didn't take at once."""
+    try:
+        await sink.send_all(rest)
+    except trio.BrokenResourceError as error:
+        raise SinkBroke(str(error)) from error.__cause__

@@ -30,7 +30,8 @@ def in_trio(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
 def in_trio_without_waiting(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
     """Let trio run the test on a clock that jumps to the next deadline when nothing else is left to do.
 
-    Limits of minutes then pass at once, and a test that hangs fails at once. Only for streams in memory.
+    Limits of minutes then pass at once, and a test that hangs fails at once. Only for streams in memory,
+    and for what the kernel tells in the moment when it happens.
     """
 
     @functools.wraps(test)

@@ -91,13 +91,6 @@ async def failure(endpoint: Endpoint, options: SocketOptions = DEFAULT) -> str:
     return str(caught.value)
 
 
-async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
-    received = b""
-    while data := await stream.receive_some():
-        received += data
-    return received
-
-
 def has_ipv6() -> bool:
     with socket.socket(socket.AF_INET6) as probe:
         try:

@@ -12,9 +12,9 @@ import trio.testing
 
 from pytunnel.system.inotify import Change, Inotify
 from pytunnel.system.pathwatch import PathWatch, lookups
-from tests.support.concurrency import in_trio
+from tests.support.concurrency import in_trio_without_waiting
 
-_NOT_NOTICED = 1.0  # seconds; what is noticed takes a third of this
+_NOT_NOTICED = 1.0  # seconds of a clock that jumps; what is noticed takes a third of this
 
 
 async def notices(paths: Iterable[Path], change: Callable[[], object]) -> bool:
@@ -61,14 +61,14 @@ def test_links_in_a_circle_have_an_end(tmp_path: Path) -> None:
     assert len(list(lookups(tmp_path / "a"))) < 100
 
 
-@in_trio
+@in_trio_without_waiting
 async def test_a_file_that_is_written_is_noticed(tmp_path: Path) -> None:
     file = tmp_path / "a.pem"
     file.write_text("old")
     assert await notices([file], lambda: file.write_text("new"))
 
 
-@in_trio
+@in_trio_without_waiting
 async def test_a_file_that_takes_another_s_place_is_noticed(tmp_path: Path) -> None:
     file, other = tmp_path / "a.pem", tmp_path / "b.pem"
     file.write_text("old")
@@ -76,14 +76,14 @@ async def test_a_file_that_takes_another_s_place_is_noticed(tmp_path: Path) -> N
     assert await notices([file], lambda: other.rename(file))
 
 
-@in_trio
+@in_trio_without_waiting
 async def test_a_file_that_may_be_read_again_is_noticed(tmp_path: Path) -> None:
     file = tmp_path / "a.pem"
     file.write_text("old")
     assert await notices([file], lambda: file.chmod(0o400))
 
 
-@in_trio
+@in_trio_without_waiting
 async def test_a_file_that_was_missing_is_noticed(tmp_path: Path) -> None:
     file = tmp_path / "tls" / "a.pem"
 
@@ -94,14 +94,14 @@ async def test_a_file_that_was_missing_is_noticed(tmp_path: Path) -> None:
     assert await notices([file], make)
 
 
-@in_trio
+@in_trio_without_waiting
 async def test_a_volume_that_kubernetes_swaps_is_noticed(tmp_path: Path) -> None:
     file = volume(tmp_path)
     make_generation(tmp_path, "..2", "new")
     assert await notices([file], lambda: swap(tmp_path, "..2"))
 
 
-@in_trio
+@in_trio_without_waiting
 async def test_a_directory_above_that_is_exchanged_is_noticed(tmp_path: Path) -> None:
     for name in ("tls", "other"):
         (tmp_path / name / "deep").mkdir(parents=True)
@@ -114,7 +114,7 @@ async def test_a_directory_above_that_is_exchanged_is_noticed(tmp_path: Path) ->
     assert await notices([tmp_path / "tls" / "deep" / "a.pem"], exchange)
 
 
-@in_trio
+@in_trio_without_waiting
 async def test_a_relative_path_is_that_of_the_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert await notices([Path("a.pem")], lambda: Path("a.pem").write_text("new"))
@@ -126,26 +126,26 @@ def test_a_directory_stands_for_all_that_is_in_it(tmp_path: Path, name: str) -> 
     (tmp_path / "elsewhere.pem").write_text("old")
     (tmp_path / "ca" / "link.pem").symlink_to(tmp_path / "elsewhere.pem")
 
-    @in_trio
+    @in_trio_without_waiting
     async def test() -> None:
         assert await notices([tmp_path / "ca"], lambda: (tmp_path / "ca" / name).write_text("new"))
 
     test()
 
 
-@in_trio
+@in_trio_without_waiting
 async def test_what_is_beside_a_file_is_not_noticed(tmp_path: Path) -> None:
     (tmp_path / "a.pem").write_text("old")
     assert not await notices([tmp_path / "a.pem"], lambda: (tmp_path / "b.pem").write_text("new"))
 
 
-@in_trio
+@in_trio_without_waiting
 async def test_reading_is_no_change(tmp_path: Path) -> None:
     (tmp_path / "a.pem").write_text("old")
     assert not await notices([tmp_path / "a.pem"], (tmp_path / "a.pem").read_text)
 
 
-@in_trio
+@in_trio_without_waiting
 async def test_changes_that_follow_each_other_are_one(tmp_path: Path) -> None:
     file, key = tmp_path / "a.pem", tmp_path / "a.key"
     watch = PathWatch([file, key])
@@ -163,7 +163,7 @@ async def test_changes_that_follow_each_other_are_one(tmp_path: Path) -> None:
         watch.close()
 
 
-@in_trio
+@in_trio_without_waiting
 async def test_a_name_that_is_too_long_keeps_nothing_else_from_being_watched(tmp_path: Path) -> None:
     (tmp_path / "a.pem").write_text("old")
     too_long = tmp_path / ("a" * 300) / "b.pem"
@@ -171,7 +171,7 @@ async def test_a_name_that_is_too_long_keeps_nothing_else_from_being_watched(tmp
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may look into every directory; run the tests as another user too")
-@in_trio
+@in_trio_without_waiting
 async def test_a_directory_that_can_not_be_entered_is_told_and_the_others_are_watched(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0)
     watch = PathWatch([tmp_path / "closed", tmp_path / "closed" / "a.pem", tmp_path / "b.pem"])
@@ -179,7 +179,7 @@ async def test_a_directory_that_can_not_be_entered_is_told_and_the_others_are_wa
     assert watch.unwatched == [tmp_path / "closed"]
 
 
-@in_trio
+@in_trio_without_waiting
 async def test_a_directory_with_two_paths_is_watched_under_both(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")

@@ -17,6 +17,7 @@ from trio.testing import lockstep_stream_pair, memory_stream_pair
 from pytunnel.tls.errors import TlsError, TruncatedStream
 from pytunnel.tunnel.relay import ConnectionFailed, Traffic, relay
 from tests.support.concurrency import in_trio_without_waiting
+from tests.support.reading import read_all
 
 Duplex = trio.abc.HalfCloseableStream
 
@@ -45,13 +46,6 @@ def lockstep_line() -> Line:
     here, near = lockstep_stream_pair()
     far, there = lockstep_stream_pair()
     return Line(near, far, here, there, Traffic())
-
-
-async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
-    received = bytearray()
-    while data := await stream.receive_some():
-        received += data
-    return bytes(received)
 
 
 async def failure_of(line: Line, idle_limit: float | None = None, mute_limit: float | None = None) -> str:

@@ -23,6 +23,7 @@ from pytunnel.transport.sockets import SocketStream
 from tests.support.concurrency import in_trio
 from tests.support.credentials import context_of
 from tests.support.handshakes import shake_hands, stream_pair
+from tests.support.reading import read_all
 
 NODE1, NODE2 = self_signed("node1"), self_signed("node2")
 BOTH = (NODE1, NODE2)
@@ -105,13 +106,6 @@ def borrowed() -> Iterator[list[object]]:
         patch.setattr(records, "take_buffer", taken)
         patch.setattr(records, "give_back", given)
         yield in_use
-
-
-async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
-    received = bytearray()
-    while data := await stream.receive_some():
-        received += data
-    return bytes(received)
 
 
 @VERSIONS

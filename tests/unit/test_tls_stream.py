@@ -32,6 +32,7 @@ from pytunnel.tls.stream import TlsStream
 from tests.support.concurrency import in_trio_without_waiting
 from tests.support.credentials import context_of
 from tests.support.handshakes import ANYONE, outcomes, shake_hands, stream_pair
+from tests.support.reading import read_all
 
 NODE1, NODE2 = self_signed("node1"), self_signed("node2")
 STRANGER = self_signed("stranger")
@@ -89,14 +90,6 @@ async def connected(client: SSL.Context = CLIENT) -> tuple[TlsStream, TlsStream]
     streams = stream_pair(SERVER, client)
     await shake_hands(*streams)
     return streams
-
-
-async def read_all(stream: trio.abc.ReceiveStream, received: bytearray | None = None) -> bytes:
-    """All until the end of file; what came before an error is in `received`."""
-    received = bytearray() if received is None else received
-    while data := await stream.receive_some():
-        received += data
-    return bytes(received)
 
 
 # What arrives.

@@ -31,10 +31,10 @@ from pytunnel.transport.errors import TransportError
 from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.stdio import OneConnection
 from tests.support.concurrency import in_trio
+from tests.support.reading import read_all
 from tests.support.transports import (
     DEFAULT,
     failure,
-    read_all,
 )
 
 

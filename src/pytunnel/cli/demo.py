@@ -25,6 +25,7 @@ from pytunnel.certs.names import parse_names
 from pytunnel.errors import PytunnelError
 from pytunnel.sst import manifest, rsync, workplace
 from pytunnel.sst.donation import Courier
+from pytunnel.sst.errors import known
 from pytunnel.sst.progress import Progress
 from pytunnel.tls.context import make_context
 from pytunnel.tls.credentials import load_credentials
@@ -77,13 +78,8 @@ def run(megabytes: int) -> int:
         except ExceptionGroup as failures:
             if failures.split(PytunnelError)[1] is not None:
                 raise
-            raise _first(failures) from failures
+            raise next(known(failures, Exception)) from failures
     return 0
-
-
-def _first(failure: Exception) -> Exception:
-    """The first of several that failed at the same time."""
-    return _first(failure.exceptions[0]) if isinstance(failure, ExceptionGroup) else failure
 
 
 async def _show(stage: _Stage, megabytes: int) -> None:

@@ -14,7 +14,6 @@ import pytunnel
 from pytunnel.confinement.landlock import EVERYTHING, READ, Access, Rules
 from pytunnel.service.plan import ServicePlan
 from pytunnel.system.pathwatch import lookups
-from pytunnel.tls.settings import TlsSettings
 from pytunnel.transport.endpoint import ExecEndpoint, TcpEndpoint, UnixEndpoint, WebSocketEndpoint
 from pytunnel.tunnel.http_connect import AllowedTargets
 
@@ -70,7 +69,7 @@ def _is_here(place: Path) -> bool:
 
 def _of_certificates(plan: ServicePlan) -> Iterator[Path]:
     """The files, and all that a renewed one may lie in or be led to by: it is often a new file."""
-    named = [path for tunnel in plan.tunnels for path in (*_files(tunnel.tls), tunnel.sockets.web.outer_ca) if path]
+    named = [path for tunnel in plan.tunnels for path in (*tunnel.tls.files, tunnel.sockets.web.outer_ca) if path]
     named += [Path(value) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if (value := os.environ.get(name))]
     for path in named:
         yield from _on_the_way_to(path)
@@ -87,11 +86,6 @@ def _on_the_way_to(path: Path) -> Iterator[Path]:
             yield directory
     yield found
     yield directory
-
-
-def _files(tls: TlsSettings) -> Iterator[Path | None]:
-    yield from (tls.certificate, tls.key, tls.ca, tls.ca_directory, tls.peer_certificate, tls.dh_parameters)
-    yield from tls.revoked
 
 
 def _of_sockets(plan: ServicePlan) -> Iterator[Path]:

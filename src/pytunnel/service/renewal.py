@@ -7,7 +7,7 @@ the log says so.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +27,10 @@ from pytunnel.tls.settings import TlsSettings
 _MOST_READINGS = 5
 _READING_LIMIT = 10.0  # seconds
 _AGAIN = 60.0  # seconds until what could not be read, or watched, is tried again
+_DENIED = (
+    "its user may read it, so Landlock denies it: it permits the directories that held the files at the start; "
+    "put the file there, or restart pytunnel, perhaps with --confine off"
+)
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +119,7 @@ class Renewal:
 
     def _open_watch(self, *, repeated: bool = False) -> PathWatch | None:
         try:
-            watch = PathWatch(_files(self._settings))
+            watch = PathWatch(self._settings.files)
         except OSError as error:
             if not repeated:
                 reason = error.strerror
@@ -147,14 +151,24 @@ def _load_once(settings: TlsSettings) -> tuple[Credentials, SSL.Context]:
     try:
         credentials = load_credentials(settings)
         return credentials, make_context(settings, credentials)
+    except CredentialsError as error:
+        refusal = error.__cause__
+        if isinstance(refusal, PermissionError) and _may_read(refusal.filename):
+            raise CredentialsError(f"{refusal.filename} can't be read: {refusal.strerror}; {_DENIED}") from error
+        raise
     except (OSError, SSL.Error, crypto.Error, *MALFORMED) as error:
         reason = str(error) or type(error).__name__
         raise CredentialsError(f"the certificates' files can't be used ({logs.one_line(reason)})") from error
 
 
+def _may_read(path: str) -> bool:
+    """Whether the user may; access(2) asks for that alone, an open() needs more."""
+    return os.access(path, os.R_OK, effective_ids=True)
+
+
 def _identities(settings: TlsSettings) -> list[tuple[int, ...] | None]:
     """What tells each file from another one at the same path, and from itself with another content."""
-    return [_identity(path) for path in _files(settings)]
+    return [_identity(path) for path in settings.files]
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:
@@ -163,10 +177,3 @@ def _identity(path: Path) -> tuple[int, ...] | None:
     except OSError:
         return None
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-
-
-def _files(settings: TlsSettings) -> Iterator[Path]:
-    single = (settings.certificate, settings.key, settings.ca, settings.ca_directory)
-    for path in (*single, *settings.revoked, settings.peer_certificate, settings.dh_parameters):
-        if path is not None:
-            yield path

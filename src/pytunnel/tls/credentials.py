@@ -152,7 +152,7 @@ def read_lists(place: Path, what: str = _CA) -> list[x509.CertificateRevocationL
 
     Raises CredentialsError, in which the place is called `what`.
     """
-    blocks = [block for path in _files_of(place, what) for block in _CRL_BLOCK.findall(_read_file(path, what)[0])]
+    blocks = [block for path in _files_of(place, what) for block in _CRL_BLOCK.findall(_read_file(path, what))]
     try:
         return [x509.load_pem_x509_crl(block) for block in blocks]
     except MALFORMED as error:
@@ -182,7 +182,7 @@ def _read_directory(directory: Path) -> list[x509.Certificate]:
     found = [
         certificate
         for path in files
-        if b"-----BEGIN CERTIFICATE-----" in _read_file(path, _CA)[0]
+        if b"-----BEGIN CERTIFICATE-----" in _read_file(path, _CA)
         for certificate in read_certificates(path, _CA)
     ]
     if not found:
@@ -190,31 +190,24 @@ def _read_directory(directory: Path) -> list[x509.Certificate]:
     return found
 
 
-def _read_file(path: Path, what: str) -> tuple[bytes, int]:
-    """What the file holds, and its mode: both of the same file, whatever takes its name meanwhile."""
+def _read_file(path: Path, what: str) -> bytes:
     try:
         with open(path, "rb", opener=_without_waiting) as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if not stat.S_ISREG(mode):
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise CredentialsError(f"the {what} {path} is no regular file; expected a PEM file")
             data = file.read(_LARGEST_FILE + 1)
     except FileNotFoundError as error:
         raise MissingFile(f"the {what} {path} does not exist; expected a PEM file") from error
     except OSError as error:
-        raise CredentialsError(f"the {what} {path} can't be read: {error.strerror}; {_advice(path, error)}") from error
+        raise _unreadable(path, what, error) from error
     if len(data) > _LARGEST_FILE:
         raise CredentialsError(f"the {what} {path} is larger than {_LARGEST_FILE} bytes; expected a PEM file")
-    return data, mode
+    return data
 
 
-def _advice(path: Path, error: OSError) -> str:
-    # access(2) asks for the user's rights alone, which are not all that an open() needs.
-    if isinstance(error, PermissionError) and os.access(path, os.R_OK, effective_ids=True):
-        return (
-            "its user may read it, so Landlock denies it: it permits the directories that held the files at the start; "
-            "put the file there, or restart pytunnel, perhaps with --confine off"
-        )
-    return "expected a PEM file that the user who runs the tunnel may read"
+def _unreadable(path: Path, what: str, error: OSError) -> CredentialsError:
+    expected = "expected a PEM file that the user who runs the tunnel may read"
+    return CredentialsError(f"the {what} {path} can't be read: {error.strerror}; {expected}")
 
 
 def _without_waiting(path: str, flags: int) -> int:
@@ -224,7 +217,7 @@ def _without_waiting(path: str, flags: int) -> int:
 
 def read_certificates(path: Path, what: str = _CERTIFICATE) -> list[x509.Certificate]:
     """All certificates of a PEM file, at least one; raises CredentialsError, in which the file is called `what`."""
-    data, _ = _read_file(path, what)
+    data = _read_file(path, what)
     if b"-----BEGIN " not in data:
         raise CredentialsError(f"the {what} {path} holds no PEM text; expected a -----BEGIN CERTIFICATE----- block")
     if b"CERTIFICATE-----" not in data:
@@ -238,12 +231,12 @@ def read_certificates(path: Path, what: str = _CERTIFICATE) -> list[x509.Certifi
 
 def holds_key(path: Path) -> bool:
     """Whether the file holds a private key, perhaps besides certificates; raises CredentialsError."""
-    return _KEY_MARK in _read_file(path, _CERTIFICATE)[0]
+    return _KEY_MARK in _read_file(path, _CERTIFICATE)
 
 
 def read_key(path: Path, *, combined: bool) -> PrivateKey:
     """The private key of a PEM file, which may hold the certificate too (`combined`); raises CredentialsError."""
-    data, _ = _read_file(path, _CERTIFICATE if combined else "key file")
+    data = _read_file(path, _CERTIFICATE if combined else "key file")
     start = data.find(_KEY_MARK)
     if start < 0:
         advice = "append it, or name the key's file (--key, tkey)" if combined else "expected a PEM private key"
@@ -268,7 +261,10 @@ def key_warnings(path: Path) -> tuple[str, ...]:
 
     Raises CredentialsError.
     """
-    mode = stat.S_IMODE(_read_file(path, "key file")[1])
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError as error:
+        raise _unreadable(path, "key file", error) from error
     if not mode & stat.S_IRWXO:
         return ()
     return (f"the private key in {path} is open to every user of this host (mode {mode:04o}); run: chmod o-rwx {path}",)

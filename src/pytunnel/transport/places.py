@@ -162,35 +162,20 @@ def _tcp_socket(stream: Stream) -> SocketStream | None:
 
 def socket_to_watch(stream: Stream) -> SocketStream | None:
     """The socket that shows whether the other end of an accepted stream has gone, or None."""
-    match stream:
-        case SocketStream():
-            return stream
-        case process.ProcessStream():
-            return stream.connection
-        case WebSocketStream():
-            return socket_to_watch(stream.carrier)
-    return None
+    return _socket_of(stream.carrier if isinstance(stream, WebSocketStream) else stream)
 
 
 def socket_to_read(stream: trio.abc.ReceiveStream) -> SocketStream | None:
     """The socket that a plain stream's bytes come from as they are, or None."""
-    match stream:
-        case SocketStream():
-            return stream
-        case process.ProcessStream():
-            return stream.connection
-        case trio.StapledStream():
-            return socket_to_read(stream.receive_stream)
-    return None
+    return _socket_of(stream.receive_stream if isinstance(stream, trio.StapledStream) else stream)
 
 
 def socket_to_write(stream: trio.abc.SendStream) -> SocketStream | None:
     """The socket that a plain stream's bytes go to as they are, or None."""
-    match stream:
-        case SocketStream():
-            return stream
-        case process.ProcessStream():
-            return stream.connection
-        case trio.StapledStream():
-            return socket_to_write(stream.send_stream)
-    return None
+    return _socket_of(stream.send_stream if isinstance(stream, trio.StapledStream) else stream)
+
+
+def _socket_of(stream: object) -> SocketStream | None:
+    if isinstance(stream, process.ProcessStream):
+        return stream.connection
+    return stream if isinstance(stream, SocketStream) else None

@@ -32,12 +32,12 @@ class Sizes:
 
 FULL = Sizes(
     stream_bytes=GIGABYTE,
-    stream_rounds=3,
+    stream_rounds=5,
     handshakes=320,
-    handshake_rounds=3,
+    handshake_rounds=5,
     idle_connections=256,
     memory_rounds=3,
-    snapshot_bytes=GIGABYTE,
+    snapshot_bytes=3 * GIGABYTE,
     small_schemas=400,
     snapshot_rounds=3,
     starts=9,

@@ -14,23 +14,15 @@ import trio
 import trio.testing
 from OpenSSL import SSL
 
-from lab.certificates import self_signed
 from pytunnel.tls import records
 from pytunnel.tls.errors import TlsError, TruncatedStream
 from pytunnel.tls.stream import TlsStream
 from pytunnel.transport.errors import SinkBroke
 from pytunnel.transport.sockets import SocketStream
 from tests.support.concurrency import in_trio
-from tests.support.credentials import context_of
 from tests.support.handshakes import shake_hands, stream_pair
 from tests.support.reading import read_all
-
-NODE1, NODE2 = self_signed("node1"), self_signed("node2")
-BOTH = (NODE1, NODE2)
-SERVER, CLIENT = context_of(NODE1, BOTH), context_of(NODE2, BOTH)
-CLIENT_1_2 = context_of(NODE2, BOTH, maximum="1.2")
-
-VERSIONS = pytest.mark.parametrize("client", [CLIENT, CLIENT_1_2], ids=["TLS 1.3", "TLS 1.2"])
+from tests.support.tls_pair import CLIENT, SERVER, VERSIONS
 
 
 @dataclass(slots=True)

@@ -196,8 +196,6 @@ def _read_file(path: Path, what: str) -> bytes:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise CredentialsError(f"the {what} {path} is no regular file; expected a PEM file")
             data = file.read(_LARGEST_FILE + 1)
-    except FileNotFoundError as error:
-        raise MissingFile(f"the {what} {path} does not exist; expected a PEM file") from error
     except OSError as error:
         raise _unreadable(path, what, error) from error
     if len(data) > _LARGEST_FILE:
@@ -206,6 +204,8 @@ def _read_file(path: Path, what: str) -> bytes:
 
 
 def _unreadable(path: Path, what: str, error: OSError) -> CredentialsError:
+    if isinstance(error, FileNotFoundError):
+        return MissingFile(f"the {what} {path} does not exist; expected a PEM file")
     expected = "expected a PEM file that the user who runs the tunnel may read"
     return CredentialsError(f"the {what} {path} can't be read: {error.strerror}; {expected}")
 

@@ -1,4 +1,4 @@
-"""`pytunnel doctor` on real option files, certificates and peers: a healthy node, and each classic failure."""
+"""`pytunnel doctor` on real option files and certificates: a healthy node, and each classic failure."""
 
 from __future__ import annotations
 
@@ -9,155 +9,20 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from lab.certificates import Identity, authority, bundle_pem, expired, issued, self_signed, write_secret
-from lab.optionfile import option_file
-from lab.ports import free_port
-from pytunnel.certs.access import ourselves
+from lab.certificates import authority, expired, issued
 from pytunnel.cli import main as cli
-from pytunnel.tls.settings import TlsSettings
-from tests.support.credentials import OURSELVES
+from tests.support.doctor import CA, CHECKOUT, HOST, Doctor, Node, Row
 from tests.support.programs import needs
-from tests.support.sst import POSITION, PlayedServer
-from tests.support.tunnels import LIMIT, pytunnel, started, tunnel
+from tests.support.tunnels import LIMIT, pytunnel
 
 pytestmark = needs("my_print_defaults", "rsync", "openssl")
 
-CHECKOUT = Path(__file__).parents[2]
-HOST = "127.0.0.1"
 NOBODY = 65534
-CA = authority("Test Authority")
-SECRET = "S3cret-Of-Nobody"  # noqa: S105 - looked for in the output
-
-Groups = dict[str, dict[str, str | None]]
-
-
-@dataclass(slots=True)
-class Node:
-    """One node's files: a healthy one, until a test changes `server` or `sst` or a file."""
-
-    root: Path
-    server: dict[str, str | None] = field(default_factory=dict)
-    sst: dict[str, str | None] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name in ("data", "bin", "tls"):
-            (self.root / name).mkdir(mode=0o755)
-        self.provider.touch()
-        self.use(issued(CA, "node1.my.cluster", addresses=[HOST]))
-        tls = {name: str(self.root / "tls" / name) for name in ("ca.crt", "node.crt", "node.key")}
-        self.sst |= {"tca": tls["ca.crt"], "tcert": tls["node.crt"], "tkey": tls["node.key"]}
-        self.server |= {
-            "user": ourselves().name,
-            "datadir": str(self.root / "data"),
-            "pid-file": str(self.root / "pid"),
-            "bind-address": HOST,
-            "wsrep-on": "ON",
-            "wsrep-provider": str(self.provider),
-            "wsrep-cluster-address": f"gcomm://{HOST},127.0.0.2",
-            "wsrep-sst-method": "rsync_tunnel",
-            "wsrep-sst-auth": f"sst:{SECRET}",
-            "wsrep-sst-receive-address": f"{HOST}:{free_port(HOST)}",
-            "ssl-ca": tls["ca.crt"],
-            "ssl-cert": tls["node.crt"],
-            "ssl-key": tls["node.key"],
-            "require-secure-transport": "ON",
-            "wsrep-provider-options": f"socket.ssl_ca={tls['ca.crt']};socket.ssl_cert={tls['node.crt']};"
-            f"socket.ssl_key={tls['node.key']}",
-        }
-
-    @property
-    def provider(self) -> Path:
-        return self.root / "libgalera_smm.so"
-
-    @property
-    def option_file(self) -> Path:
-        return self.root / "my.cnf"
-
-    @property
-    def path(self) -> str:
-        """A server's PATH that leads to this checkout's method and to the Python of these tests."""
-        return f"{self.root / 'bin'}:{CHECKOUT}:{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin"
-
-    def use(self, own: Identity, trusted: Sequence[Identity] = (CA,), key: Identity | None = None) -> None:
-        """Write the certificate files anew."""
-        write_secret(self.root / "tls" / "node.crt", own.certificate_pem(), OURSELVES)
-        write_secret(self.root / "tls" / "node.key", (key or own).key_pem(), OURSELVES)
-        write_secret(self.root / "tls" / "ca.crt", bundle_pem(trusted), OURSELVES)
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Play this node's server: a process of the server's name, PATH and pid file."""
-        server = self.root / "bin" / "mariadbd"
-        server.symlink_to(shutil.which("sleep") or "/bin/sleep")
-        with subprocess.Popen([str(server), "300"], env={"PATH": self.path}) as process:
-            (self.root / "pid").write_text(f"{process.pid}\n")
-            try:
-                yield
-            finally:
-                process.kill()
-
-    def write(self) -> None:
-        """Write the option file as it is now."""
-        self.option_file.write_text(option_file({"mysqld": self.server, "sst": self.sst}))
-        self.option_file.chmod(0o644)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One object of the JSON report."""
-
-    check: str
-    status: str
-    text: str
-    advice: str
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What the program said."""
-
-    code: int
-    rows: tuple[Row, ...]
-
-    def bad(self) -> list[tuple[str, str]]:
-        """Check and status of all rows that are not ok."""
-        return [(row.check, row.status) for row in self.rows if row.status != "ok"]
-
-    def of(self, check: str) -> Row:
-        """The worst row of a check."""
-        found = [row for row in self.rows if row.check == check]
-        assert found, f"no row {check!r} among {sorted({row.check for row in self.rows})}"
-        return max(found, key=lambda row: ["ok", "warning", "fault"].index(row.status))
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Node:
-    return Node(tmp_path)
-
-
-@pytest.fixture
-def doctor(node: Node, capsys: pytest.CaptureFixture[str]) -> Callable[..., Report]:
-    """Run the program's face on the node's option file; the secret must never come out."""
-
-    def run(*arguments: str) -> Report:
-        node.write()
-        code = cli.run(["doctor", "--defaults-file", str(node.option_file), "--json", *arguments])
-        output = capsys.readouterr().out
-        assert SECRET not in output
-        assert "PRIVATE KEY" not in output
-        return Report(code, tuple(Row(**row) for row in json.loads(output)))
-
-    return run
-
-
-Doctor = Callable[..., Report]
 
 
 def test_a_healthy_node_has_no_warning_and_exit_code_0(node: Node) -> None:
@@ -416,107 +281,3 @@ def test_nothing_is_changed(node: Node, doctor: Doctor) -> None:
     assert {path: stamp for path, stamp in before.items() if path != node.option_file} == {
         path: (path.lstat().st_mtime_ns, path.lstat().st_mode) for path in before if path != node.option_file
     }
-
-
-def listener(node: Node, own: Identity, trusted: Identity) -> TlsSettings:
-    """The files of another node."""
-    folder = node.root / "peer"
-    folder.mkdir()
-    certificate = write_secret(folder / "node.pem", own.combined_pem(), OURSELVES)
-    return TlsSettings(certificate=certificate, ca=write_secret(folder / "ca.crt", bundle_pem([trusted]), OURSELVES))
-
-
-def test_a_peer_that_listens_is_described_and_trusted_and_nothing_is_sent(node: Node, doctor: Doctor) -> None:
-    settings = listener(node, issued(CA, "node2.my.cluster", addresses=[HOST]), CA)
-    with socket.create_server((HOST, 0)) as target:
-        target.settimeout(LIMIT)
-        with tunnel("listen", settings, f"{HOST}:0", f"{HOST}:{target.getsockname()[1]}") as listening:
-            report = doctor("--peer", f"{HOST}:{listening.port}")
-            carried, _ = target.accept()
-            with carried:
-                carried.settimeout(LIMIT)
-                assert received(carried) == b""
-    assert report.of("peer: trust").status == "ok"
-    assert "TLSv1.3" in report.of("peer: TLS").text
-    shown = report.of("peer: certificate").text
-    assert all(word in shown for word in ("CN=node2.my.cluster", "Test Authority", "364 days"))
-    assert report.of("peer: its answer").status == "ok"
-
-
-def received(stream: socket.socket) -> bytes:
-    """All that comes until the other end closes or breaks off."""
-    data = b""
-    try:
-        while piece := stream.recv(4096):
-            data += piece
-    except ConnectionResetError:
-        pass
-    return data
-
-
-def test_a_peer_of_another_name_is_described_although_it_is_not_trusted(node: Node, doctor: Doctor) -> None:
-    settings = listener(node, issued(CA, "evil.my.cluster"), CA)
-    with tunnel("listen", settings, f"{HOST}:0", "exec:cat") as listening:
-        report = doctor("--peer", f"{HOST}:{listening.port}")
-    trust = report.of("peer: trust")
-    assert (trust.status, "presented CN=evil.my.cluster" in trust.text) == ("fault", True)
-    assert "Test Authority" in report.of("peer: certificate").text
-
-
-def test_a_peer_that_does_not_trust_this_node_is_told(node: Node, doctor: Doctor) -> None:
-    settings = listener(node, issued(CA, "node2", addresses=[HOST]), authority("Other"))
-    with tunnel("listen", settings, f"{HOST}:0", "exec:cat") as listening:
-        report = doctor("--peer", f"{HOST}:{listening.port}")
-    assert report.of("peer: trust").status == "ok"
-    answer = report.of("peer: its answer")
-    assert (answer.status, "did not accept our certificate" in answer.text) == ("fault", True)
-
-
-@pytest.mark.parametrize(("version", "shown"), [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")])
-def test_openssl_s_server_is_a_peer_like_any_other(node: Node, doctor: Doctor, version: str, shown: str) -> None:
-    settings = listener(node, issued(CA, "node2", addresses=[HOST]), CA)
-    command = ["openssl", "s_server", "-accept", f"{HOST}:0", "-cert", str(settings.certificate), version]
-    command += ["-CAfile", str(settings.ca), "-Verify", "1", "-verify_return_error"]
-    with started(["sh", "-c", 'exec "$@" >&2', "sh", *command], stdin=subprocess.PIPE) as peer:
-        port = peer.wait_for(rf"ACCEPT {HOST}:(\d+)")[1]
-        report = doctor("--peer", f"{HOST}:{port}")
-    assert (report.of("peer: trust").status, shown in report.of("peer: TLS").text) == ("ok", True)
-    assert report.of("peer: its answer").status == "ok"
-
-
-def test_a_joiner_that_waits_for_its_donor_goes_on_waiting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    identities = [self_signed("localhost"), self_signed("localhost")]
-    donor, joiner = (
-        PlayedServer(tmp_path / name).use(own, identities)
-        for name, own in zip(("donor", "joiner"), identities, strict=True)
-    )
-    (tmp_path / "my.cnf").write_text(
-        option_file({"mysqld": {"wsrep-sst-method": "rsync_tunnel"}, "sst": donor.options})
-    )
-    joining = joiner.start_joiner()
-    ready = joining.ready()
-    cli.run(["doctor", "--defaults-file", str(tmp_path / "my.cnf"), "--peer", f"{HOST}:{ready.port}", "--json"])
-    rows = {row["check"]: row["status"] for row in json.loads(capsys.readouterr().out)}
-    assert (rows["peer: trust"], rows["peer: its answer"]) == ("ok", "ok")
-    donating = donor.start_donor(ready)
-    donating.expect("flush tables")
-    donor.flush()
-    donating.expect("continue")
-    donating.expect(f"done {POSITION}")
-    joining.expect(POSITION)
-    assert (donating.end(), joining.end()) == (0, 0)
-
-
-def test_a_peer_that_is_not_there_is_a_fault(node: Node, doctor: Doctor) -> None:
-    row = doctor("--peer", f"{HOST}:{free_port(HOST)}").of("peer: TLS")
-    assert (row.status, "can't be reached" in row.text) == ("fault", True)
-
-
-def test_a_peer_that_can_not_be_a_place_is_refused(node: Node, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["doctor", "--peer", "node2:port"]) == 2
-    assert "expected HOST, HOST:PORT" in capsys.readouterr().err
-
-
-def test_without_a_certificate_of_its_own_this_node_dials_nobody(node: Node, doctor: Doctor) -> None:
-    lose_key(node)
-    assert doctor("--peer", HOST).of("peer").status == "fault"

@@ -12,14 +12,16 @@ import pytest
 
 from lab import programs
 from lab.hosts import Host, can_make_namespaces, hosts
+from lab.sample import fill
 from lab.site import Site, open_site
 
 pytest.register_assert_rewrite("tests.cluster.harness")
 
-from tests.cluster.harness import Cluster  # noqa: E402 - pytest must know of it first, to explain its asserts
+from tests.cluster.harness import Cluster, Pair  # noqa: E402 - pytest must know of it first, to explain its asserts
 
 _HERE = Path(__file__).parent
 _MOST_NODES = 3
+_MEGABYTES = 15  # of rows, besides what a fresh node has
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -69,6 +71,16 @@ def named_hosts(network: tuple[Host, ...]) -> tuple[Host, ...]:
     if not can_make_namespaces():
         pytest.skip("needs network namespaces: run the tests as root, outside of a confined container")
     return network
+
+
+@pytest.fixture
+def pair(cluster: Cluster, named_hosts: tuple[Host, ...]) -> Pair:
+    """A donor with data, and a joiner that isn't started, both on hosts with names."""
+    first, second = cluster.self_signed()
+    donor, joiner = cluster.node(first), cluster.node(second)
+    donor.bootstrap()
+    fill(donor, _MEGABYTES)
+    return donor, joiner
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
 
+from lab import processes
 from lab.capture import Capture, capturing
 from lab.certificates import Identity, authority, issued, self_signed
 from lab.compare import differences, replicates
@@ -22,7 +23,14 @@ from lab.optionfile import Options
 from lab.sample import fill, procedure_runs
 from lab.site import Site
 from lab.sstlog import texts
+from lab.waiting import until
+from tests.support.faulty_relay import faulty_relay
 
+Pair = tuple[Node, Node]
+"""A donor and a joiner."""
+
+_SLOW = 2 << 20  # bytes a second
+_BEGINS = 30.0  # seconds
 _LISTEN = """
 import socket, sys, time
 listener = socket.create_server((sys.argv[1], int(sys.argv[2])))
@@ -118,6 +126,43 @@ def transfer_captured(joiner: Node) -> Iterator[Capture]:
     galera = (joiner.ports.group, joiner.ports.ist)
     with capturing(joiner.host, joiner.directory / "packets", other_than=galera) as capture:
         yield capture
+
+
+@contextmanager
+def relay_between(donor: Node, joiner: Node, hosts: Sequence[Host], *faults: str) -> Iterator[None]:
+    """Let the donor reach the joiner's name by way of the third host, where connections have these faults."""
+    third = hosts[2]
+    file = Path("/etc/netns") / str(donor.host.namespace) / "hosts"
+    names = file.read_text()
+    target = (joiner.address, joiner.ports.sst)
+    with faulty_relay(target, *faults, at=(third.address, joiner.ports.sst), prefix=third.command()):
+        try:
+            file.write_text(names.replace(f"{joiner.address} ", f"{third.address} "))
+            yield
+        finally:
+            file.write_text(names)
+
+
+@contextmanager
+def midway(pair: Pair, hosts: Sequence[Host]) -> Iterator[None]:
+    """A transfer that has begun, and that takes several seconds more, at least with 15 MB."""
+    donor, joiner = pair
+    with relay_between(donor, joiner, hosts, f"slow={_SLOW}"):
+        joiner.start_joining(donor)
+        until(lambda: (joiner.datadir / "shop").exists(), _BEGINS, "the first schema to arrive", interval=0.02)
+        yield
+
+
+def assert_next_one_succeeds(pair: Pair) -> None:
+    donor, joiner = pair
+    donor.wait_until_synced()
+    joiner.join(donor)
+    assert_equal_and_working(donor, joiner)
+
+
+def sst_program(node: Node) -> int:
+    """The process of the SST program that the node's server has started."""
+    return processes.sst_program(node.directory, node.site.method)
 
 
 def errors(node: Node) -> list[str]:

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from lab.certificates import self_signed
-from tests.cluster.conftest import cluster, named_hosts, network, site
+from tests.cluster.conftest import cluster, named_hosts, network, pair, site
 from tests.support.sst import PlayedServer
 
 pytest.register_assert_rewrite("tests.faults.nodes")
 
 from tests.faults.nodes import SIZE  # noqa: E402 - pytest must know of it first, to explain its asserts
 
-__all__ = ["cluster", "named_hosts", "network", "site"]  # fixtures
+__all__ = ["cluster", "named_hosts", "network", "pair", "site"]  # fixtures
 
 
 @pytest.fixture(name="donor")

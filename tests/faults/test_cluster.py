@@ -5,72 +5,24 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-
-import pytest
 
 from lab import processes
 from lab.hosts import Host
 from lab.leftovers import leftovers
 from lab.mariadb import Node
-from lab.sample import fill
-from lab.waiting import until
-from tests.cluster.harness import Cluster, assert_equal_and_working, errors, warnings
-from tests.support.faulty_relay import faulty_relay
+from tests.cluster.harness import (
+    Pair,
+    assert_equal_and_working,
+    assert_next_one_succeeds,
+    errors,
+    midway,
+    relay_between,
+    sst_program,
+    warnings,
+)
 
 MEGABYTE = 1 << 20
-MEGABYTES = 15  # of rows, besides what a fresh node has
 LIMIT = 30.0
-Pair = tuple[Node, Node]
-
-
-@pytest.fixture
-def pair(cluster: Cluster, named_hosts: tuple[Host, ...]) -> Pair:
-    """A donor with data, and a joiner that isn't started."""
-    first, second = cluster.self_signed()
-    donor, joiner = cluster.node(first), cluster.node(second)
-    donor.bootstrap()
-    fill(donor, MEGABYTES)
-    return donor, joiner
-
-
-@contextmanager
-def relay_between(donor: Node, joiner: Node, hosts: Sequence[Host], *faults: str) -> Iterator[None]:
-    """Let the donor reach the joiner's name by way of the third host, where connections have these faults."""
-    third = hosts[2]
-    file = Path("/etc/netns") / str(donor.host.namespace) / "hosts"
-    names = file.read_text()
-    target = (joiner.address, joiner.ports.sst)
-    with faulty_relay(target, *faults, at=(third.address, joiner.ports.sst), prefix=third.command()):
-        try:
-            file.write_text(names.replace(f"{joiner.address} ", f"{third.address} "))
-            yield
-        finally:
-            file.write_text(names)
-
-
-@contextmanager
-def midway(pair: Pair, hosts: Sequence[Host]) -> Iterator[None]:
-    """A transfer that has begun, and that takes several seconds more."""
-    donor, joiner = pair
-    with relay_between(donor, joiner, hosts, f"slow={4 * MEGABYTE}"):
-        joiner.start_joining(donor)
-        until(lambda: (joiner.datadir / "shop").exists(), LIMIT, "the first schema to arrive", interval=0.02)
-        yield
-
-
-def assert_next_one_succeeds(pair: Pair) -> None:
-    donor, joiner = pair
-    donor.wait_until_synced()
-    joiner.join(donor)
-    assert_equal_and_working(donor, joiner)
-
-
-def sst_program(node: Node) -> int:
-    """The process of the SST program that the node's server has started."""
-    return processes.sst_program(node.directory, node.site.method)
 
 
 def processes_left(node: Node) -> list[str]:

@@ -47,9 +47,12 @@ def test_nor_does_it_help_that_what_rsync_says_of_itself_can_be_sent(
     assert retries(sending)
 
 
-def test_a_file_that_takes_longer_than_the_limits_is_no_silence(joiner: PlayedServer, donor: PlayedServer) -> None:
+def test_a_file_that_takes_longer_than_the_limits_is_no_silence(
+    joiner: PlayedServer, donor: PlayedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     donor.program = joiner.program = IMPATIENT
-    with transfer(joiner, donor, f"slow={3 * MEGABYTE}") as (sending, receiving):
+    monkeypatch.setenv("IMPATIENCE", "3")  # the longest limit is 12 s then, and the file takes 20 s
+    with transfer(joiner, donor, f"slow={MEGABYTE}") as (sending, receiving):
         assert_arrived(joiner, donor, sending, receiving)
     assert warnings(sending) == warnings(receiving) == []
 

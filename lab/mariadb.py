@@ -19,7 +19,7 @@ from lab.hosts import Host
 from lab.optionfile import Options, option_file
 from lab.ports import SST_DEFAULT, Ports, free_ports, join_host_port
 from lab.site import Site
-from lab.waiting import comes_true, until
+from lab.waiting import comes_true
 
 START_LIMIT = 60.0
 STOP_LIMIT = 20.0
@@ -164,7 +164,8 @@ class Node:
 
         An SST program that it ran may outlive it by a moment: its last words are waited for, GRACE seconds at most.
         """
-        until(lambda: not self.running, limit, f"{self.name} to give up", interval=0.1)
+        if not comes_true(lambda: not self.running, limit, interval=0.1):
+            raise LabError(f"{self.name} did not end by itself within {limit:g} seconds\n{self.log_tail()}")
         comes_true(lambda: not processes.mentioning(self.directory), GRACE)
 
     def stop(self) -> None:

@@ -29,7 +29,7 @@ from bench.results import Results, Sample
 from bench.sizes import FULL, QUICK, Sizes
 
 _ROOT = Path(__file__).parents[1]
-_TIME_LIMIT = 60 * 60  # seconds; with --gigabytes 3 on a busy machine
+_TIME_LIMIT = 60 * 60  # seconds; on a busy machine it takes half of that
 
 
 def main() -> int:

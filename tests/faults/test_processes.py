@@ -79,12 +79,12 @@ def test_an_rsync_of_the_joiner_is_killed_and_done_again(joiner: PlayedServer, d
 
 
 def test_an_rsync_that_is_stopped_for_ever_is_ended_and_done_again(joiner: PlayedServer, donor: PlayedServer) -> None:
-    donor.program = joiner.program = IMPATIENT
+    donor.program = IMPATIENT  # and not the joiner: who of two lost patience first would be a matter of load
     with transfer_midway(joiner, donor) as (sending, receiving):
         for process in rsyncs(joiner):
             os.kill(process, signal.SIGSTOP)
         assert_arrived(joiner, donor, sending, receiving)
-    assert retries(sending)  # who of them loses patience first, and with which words, is a matter of load
+    assert "no byte from the side" in retries(sending)[0]
 
 
 def test_the_joiners_server_closes_the_pipe_midway(joiner: PlayedServer, donor: PlayedServer) -> None:

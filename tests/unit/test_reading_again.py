@@ -60,6 +60,17 @@ def test_whatever_reading_comes_to_is_one_kind_of_error(
         load(wanted)
 
 
+def test_a_read_that_is_refused_after_the_file_was_opened_is_told_as_any_other(
+    wanted: TlsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(settings: TlsSettings) -> Credentials:
+        raise CredentialsError("the key file can't be read") from PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(renewal, "load_credentials", fail)
+    with pytest.raises(CredentialsError, match="the key file can't be read"):
+        load(wanted)
+
+
 @in_trio
 async def test_files_that_can_not_be_looked_at_do_not_end_who_reads_them_again(
     wanted: TlsSettings, caplog: pytest.LogCaptureFixture

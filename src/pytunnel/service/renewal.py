@@ -161,9 +161,9 @@ def _load_once(settings: TlsSettings) -> tuple[Credentials, SSL.Context]:
         raise CredentialsError(f"the certificates' files can't be used ({logs.one_line(reason)})") from error
 
 
-def _may_read(path: str) -> bool:
-    """Whether the user may; access(2) asks for that alone, an open() needs more."""
-    return os.access(path, os.R_OK, effective_ids=True)
+def _may_read(path: str | None) -> bool:
+    """Whether the user may; access(2) asks for that alone, an open() needs more. A refused read(2) names no file."""
+    return path is not None and os.access(path, os.R_OK, effective_ids=True)
 
 
 def _identities(settings: TlsSettings) -> list[tuple[int, ...] | None]:

@@ -268,7 +268,6 @@ class TlsStream(trio.abc.HalfCloseableStream):
     def _show(self, limit: int) -> memoryview:
         """Decrypted bytes that are valid until they are taken back."""
         buffer = records.take_buffer()
-        self._shown = records.view(buffer, 0), buffer
         plaintext = records.view(buffer, self._engine.decrypt(buffer, limit))
         self._shown = plaintext, buffer
         return plaintext
@@ -282,7 +281,6 @@ class TlsStream(trio.abc.HalfCloseableStream):
             records.give_back(buffer)
 
     async def _feed(self) -> None:
-        self._take_back()
         await self._answer()
         self._engine.feed(await self.transport.receive_some(records.CIPHERTEXT))
 

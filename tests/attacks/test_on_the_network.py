@@ -22,6 +22,7 @@ from OpenSSL._util import lib
 from trio.testing import lockstep_stream_pair, memory_stream_pair
 
 from lab.certificates import Identity, authority, bundle_pem, elliptic_key, expired, issued, revoking, self_signed
+from lab.waiting import until
 from pytunnel.tls.context import Side, make_context
 from pytunnel.tls.credentials import Credentials, load_credentials
 from pytunnel.tls.errors import HandshakeError, PeerRejected, TlsError
@@ -336,9 +337,14 @@ async def test_who_demands_answers_and_takes_none_is_cut_off() -> None:
 # Bytes that somebody in the middle changes.
 
 
-def through(meddle: object, ends: Ends, data: bytes) -> tuple[bytes, BaseException | None, bytes]:
-    """What a server got, what the client saw at the end, and what was sent, where somebody was in the middle."""
-    got = bytearray()
+def through(
+    meddle: object, ends: Ends, data: bytes, got: bytearray | None = None
+) -> tuple[bytes, BaseException | None, bytes]:
+    """What a server got, what the client saw at the end, and what was sent, where somebody was in the middle.
+
+    `got` grows with what the server gets.
+    """
+    got = bytearray() if got is None else got
 
     def keep(connection: socket.socket) -> None:
         with suppress(ConnectionResetError):
@@ -487,9 +493,14 @@ def test_nobody_in_the_middle_reads_or_writes_a_byte(tmp_path: Path, own: Identi
 
 
 def test_a_missing_close_notify_is_an_error_and_no_end_of_file(ends: Ends) -> None:
-    def meddle(number: int, record: bytes) -> list[bytes]:
-        return [b""] if of_the_data(number, record) and len(record) == CLOSE_NOTIFY else [record]
+    arrived = bytearray()
 
-    got, failure, sent = through(meddle, ends, DATA)
+    def meddle(number: int, record: bytes) -> list[bytes]:
+        if not of_the_data(number, record) or len(record) != CLOSE_NOTIFY:
+            return [record]
+        until(lambda: len(arrived) >= len(DATA), 10, "all data")  # a reset throws away what nobody has read yet
+        return [b""]
+
+    got, failure, sent = through(meddle, ends, DATA, arrived)
     assert got == sent, "all data came, and then an end that anybody could have made"
     assert isinstance(failure, ConnectionResetError)

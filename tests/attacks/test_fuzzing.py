@@ -61,7 +61,7 @@ PARSERS: dict[str, tuple[Callable[[str], object], list[str]]] = {
     ),
     "status address": (parse_status_address, [":9100", "127.0.0.1:1", "unix:/run/x"]),
     "allowed target": (parse_allowed, ["node2.my.cluster:4444", "*.my.cluster:1", "10.0.0.1:5"]),
-    "sockopt": (parse_sockopt, ["nodelay,keepalive,commonname=\"a,b\",verify=0", "pf=ip6,retry=3,range=10.0.0.0/8"]),
+    "sockopt": (parse_sockopt, ['nodelay,keepalive,commonname="a,b",verify=0', "pf=ip6,retry=3,range=10.0.0.0/8"]),
     "address": (address.parse_address, ["node2:4444/rsync_tunnel_sst/1/2", "[::1]:4444", "10.0.0.1"]),
     "state": (state.parse_state, ["0d461b48-e638-11f1-b5bf-7b336a8bfa1f:16 0\nsecret abc\nbypass\n"]),
     "plan": (plan.parse_plan, [plan.format_plan(Amount(5, 6))]),
@@ -119,9 +119,7 @@ def test_any_certificate_key_or_revocation_file_is_read_or_refused(tmp_path: Pat
 @in_trio_without_waiting
 async def test_any_bytes_instead_of_a_handshake_are_an_error(pieces: list[bytes], side: Side) -> None:
     ours, theirs = memory_stream_pair()
-    stream = TlsStream(
-        ours, SERVER if side is Side.SERVER else CLIENT, side, place="the peer", expected=ExpectedPeer()
-    )
+    stream = TlsStream(ours, SERVER if side is Side.SERVER else CLIENT, side, place="the peer", expected=ExpectedPeer())
     async with trio.open_nursery() as nursery:
 
         async def attack() -> None:

@@ -132,9 +132,7 @@ async def test_a_name_that_only_looks_right_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", ["NODE2.My.Cluster", "node2.my.cluster.", "*.my.cluster"])
 @in_trio_without_waiting
 async def test_a_name_that_is_the_same_is_not_refused(name: str) -> None:
-    ends = stream_pair(
-        context_of(issued(CA, name), [CA]), context_of(CLIENT, [CA]), of_server=ExpectedPeer((NODE2,))
-    )
+    ends = stream_pair(context_of(issued(CA, name), [CA]), context_of(CLIENT, [CA]), of_server=ExpectedPeer((NODE2,)))
     assert not any(isinstance(found, TlsError) for found in await outcomes(*ends))
 
 

@@ -28,9 +28,7 @@ class Files:
     def certs(self, *words: str, status: int = 0) -> str:
         """Run `pytunnel certs`; its output."""
         command = [sys.executable, "-m", "pytunnel", "certs", *words]
-        ran = subprocess.run(
-            command, cwd=self.directory, capture_output=True, text=True, check=False, timeout=LIMIT
-        )
+        ran = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, check=False, timeout=LIMIT)
         assert ran.returncode == status, ran.stdout + ran.stderr
         return ran.stdout
 

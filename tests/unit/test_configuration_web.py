@@ -114,7 +114,15 @@ def test_headers_are_in_no_text_of_the_plan() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["proxy:3128", "https://proxy:3128", "http://proxy", "http://:3128", "http://proxy:0", "http://proxy:1/x", "http://"],
+    [
+        "proxy:3128",
+        "https://proxy:3128",
+        "http://proxy",
+        "http://:3128",
+        "http://proxy:0",
+        "http://proxy:1/x",
+        "http://",
+    ],
 )
 def test_a_proxy_that_can_t_be_used_is_refused(text: str) -> None:
     with pytest.raises(PytunnelError, match=r"--proxy: .*expected http://HOST:PORT"):

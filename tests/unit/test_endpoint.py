@@ -113,7 +113,9 @@ def test_each_mistake_is_named(text: str, reason: str) -> None:
 
 
 def test_a_scheme_that_is_unknown_is_answered_with_the_forms() -> None:
-    forms = "HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH, exec:COMMAND, stdio:, systemd:NAME or ws://HOST:PORT/PATH (wss://…)"
+    forms = (
+        "HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH, exec:COMMAND, stdio:, systemd:NAME or ws://HOST:PORT/PATH (wss://…)"
+    )
     assert refusal("tcp://node1").endswith(f"expected {forms}")
 
 

@@ -184,8 +184,30 @@ async def test_a_directory_with_two_paths_is_watched_under_both(tmp_path: Path) 
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     with Inotify() as watch:
-        watch.add(tmp_path / "real")
-        watch.add(tmp_path / "link")
+        watch.add(tmp_path / "real", contents=False)
+        watch.add(tmp_path / "link", contents=False)
         (tmp_path / "real" / "a.pem").mkdir()
         found = await watch.changes()
     assert set(found) == {Change(tmp_path / "real", "a.pem"), Change(tmp_path / "link", "a.pem")}
+
+
+@in_trio_without_waiting
+async def test_what_is_written_to_the_files_of_a_directory_on_the_way_wakes_nobody(tmp_path: Path) -> None:
+    (tmp_path / "log").touch()
+    with Inotify() as watch:
+        watch.add(tmp_path, contents=False)
+        (tmp_path / "log").write_text("a line")
+        with trio.move_on_after(_NOT_NOTICED) as waiting:
+            await watch.changes()
+    assert waiting.cancelled_caught
+
+
+@in_trio_without_waiting
+async def test_a_directory_of_files_that_is_on_another_s_way_is_watched_as_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a.pem").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path)
+    with Inotify() as watch:
+        watch.add(tmp_path, contents=True)
+        watch.add(tmp_path / "link", contents=False)
+        (tmp_path / "a.pem").write_text("new")
+        assert await watch.changes()

@@ -14,7 +14,7 @@ from pytunnel.transport import hangup
 from pytunnel.transport.places import Stream
 from pytunnel.transport.sockets import SocketStream
 from pytunnel.tunnel import reaching
-from pytunnel.tunnel.reaching import Reaching
+from pytunnel.tunnel.reaching import Lookout, Reaching
 from pytunnel.tunnel.relay import ConnectionFailed
 from tests.support.concurrency import in_trio
 
@@ -48,6 +48,22 @@ def after(seconds: float) -> Callable[[], Awaitable[Stream]]:
     return reach
 
 
+async def watched(tried: Reaching, reach: Callable[[], Awaitable[Stream]]) -> Stream:
+    """The try with somebody who looks out for its client, as in a tunnel."""
+    lookout = Lookout()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lookout.keep)
+        lookout.add(tried)
+        try:
+            return await tried.run("node1", reach)
+        except ConnectionFailed as error:
+            failure = error
+        finally:
+            lookout.remove(tried)
+            nursery.cancel_scope.cancel()
+    raise failure
+
+
 @pytest.mark.parametrize(("pair", "leave"), [(tcp_pair, reset), (unix_pair, socket.socket.close)], ids=["TCP", "Unix"])
 @in_trio
 async def test_a_client_that_has_gone_is_noticed_whatever_it_said_before(
@@ -60,7 +76,7 @@ async def test_a_client_that_has_gone_is_noticed_whatever_it_said_before(
         await trio.testing.wait_all_tasks_blocked()
         leave(theirs)
     with pytest.raises(ConnectionFailed, match="node1 left before its target was reached"):
-        await Reaching().run(ours, "node1", never)
+        await watched(Reaching(ours), never)
 
 
 @in_trio
@@ -68,14 +84,14 @@ async def test_a_client_that_said_end_of_file_is_waited_for_and_nothing_of_it_is
     theirs, ours = tcp_pair()
     theirs.sendall(b"question")
     theirs.shutdown(socket.SHUT_WR)
-    tried = Reaching()
+    tried = Reaching(ours)
 
     async def reach() -> Stream:
         while not tried.client_ended:  # noqa: ASYNC110 - nobody is told of it
             await trio.sleep(0.01)
         return memory_stream_pair()[0]
 
-    await tried.run(ours, "node1", reach)
+    await watched(tried, reach)
     assert await ours.receive_some() == b"question"
 
 
@@ -85,15 +101,15 @@ async def test_a_client_that_said_end_of_file_is_not_waited_for_without_end(monk
     theirs, ours = tcp_pair()
     theirs.close()
     with pytest.raises(ConnectionFailed, match="node1 left before its target was reached"):
-        await Reaching().run(ours, "node1", never)
+        await watched(Reaching(ours), never)
 
 
 @in_trio
 async def test_a_client_that_waits_or_talks_has_not_ended() -> None:
     theirs, ours = tcp_pair()
     theirs.sendall(b"hello")
-    tried = Reaching()
-    await tried.run(ours, "node1", after(0.2))
+    tried = Reaching(ours)
+    await watched(tried, after(0.2))
     assert not tried.client_ended
     theirs.close()
 
@@ -104,7 +120,7 @@ async def test_what_fails_while_a_target_is_reached_is_raised_as_it_is() -> None
         raise ConnectionFailed("nobody is there")
 
     with pytest.raises(ConnectionFailed, match="nobody is there"):
-        await Reaching().run(tcp_pair()[1], "node1", fail)
+        await watched(Reaching(tcp_pair()[1]), fail)
 
 
 @in_trio
@@ -113,7 +129,7 @@ async def test_a_system_without_file_descriptors_only_costs_the_watch(monkeypatc
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr(select, "epoll", exhausted)
-    await Reaching().run(tcp_pair()[1], "node1", after(0.1))
+    await watched(Reaching(tcp_pair()[1]), after(0.1))
 
 
 @in_trio
@@ -126,5 +142,5 @@ async def test_a_client_that_is_refused_meanwhile_fails_by_the_reason_of_that() 
         raise ConnectionFailed("refused")
 
     with pytest.raises(ConnectionFailed, match="refused"):
-        await Reaching().run(ours, "node1", refuse)
+        await watched(Reaching(ours), refuse)
     theirs.close()

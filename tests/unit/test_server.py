@@ -31,8 +31,9 @@ def test_the_end_of_the_servers_process_is_noticed() -> None:
         with trio.fail_after(10):
             await server.watch(pid)
 
-    with subprocess.Popen([sys.executable, "-c", "pass"]) as other, pytest.RaisesGroup(
-        pytest.RaisesExc(SstError, match="has gone"), flatten_subgroups=True
+    with (
+        subprocess.Popen([sys.executable, "-c", "pass"]) as other,
+        pytest.RaisesGroup(pytest.RaisesExc(SstError, match="has gone"), flatten_subgroups=True),
     ):
         trio.run(watch, other.pid)
 

@@ -34,6 +34,13 @@ from tests.support.transports import (
 
 
 @in_trio
+async def test_an_address_in_numbers_is_dialled_where_no_resolver_answers() -> None:
+    trio.socket.set_custom_hostname_resolver(Names())
+    dialled, _ = await connected()
+    assert socket_of(dialled).getpeername()[0] == "127.0.0.1"
+
+
+@in_trio
 async def test_port_0_is_a_free_port_the_same_on_every_address() -> None:
     trio.socket.set_custom_hostname_resolver(Names(both=("127.0.0.1", "127.0.0.2")))
     listeners = await listening(TcpEndpoint("both", 0))

@@ -40,9 +40,7 @@ def collect_lists(files: Iterable[Path]) -> list[x509.CertificateRevocationList]
     return list(newest.values())
 
 
-def bundle_pem(
-    certificates: Iterable[x509.Certificate], lists: Iterable[x509.CertificateRevocationList] = ()
-) -> str:
+def bundle_pem(certificates: Iterable[x509.Certificate], lists: Iterable[x509.CertificateRevocationList] = ()) -> str:
     """The certificates and the lists as one text."""
     return "".join([*map(certificate_pem, certificates), *(item.public_bytes(Encoding.PEM).decode() for item in lists)])
 

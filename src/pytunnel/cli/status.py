@@ -15,6 +15,7 @@ examples:
     pytunnel status --json unix:/run/pytunnel.sock
 """
 
+
 def add_status(commands: Commands) -> None:
     """Add the command to the program's."""
     parser = add_command(commands, "status", "show how a running pytunnel is", _EXAMPLES)

@@ -23,7 +23,7 @@ async def wait_for(directory: Path, look: Callable[[], Found | None]) -> Found:
         raise _failed(directory, error) from error
     with watch:
         try:
-            watch.add(directory)
+            watch.add(directory, contents=True)
         except OSError as error:
             raise _failed(directory, error) from error
         while (found := look()) is None:

@@ -23,10 +23,9 @@ _IN_DELETE = 0x200
 _IN_DELETE_SELF = 0x400
 _IN_MOVE_SELF = 0x800
 _IN_ONLYDIR = 0x0100_0000
-_MASK = (
-    _IN_MODIFY
-    | _IN_ATTRIB
-    | _IN_CLOSE_WRITE
+_IN_MASK_ADD = 0x2000_0000  # two paths may lead to one directory, which has one watch
+_ENTRIES = (
+    _IN_ATTRIB
     | _IN_MOVED_FROM
     | _IN_MOVED_TO
     | _IN_CREATE
@@ -34,7 +33,9 @@ _MASK = (
     | _IN_DELETE_SELF
     | _IN_MOVE_SELF
     | _IN_ONLYDIR
+    | _IN_MASK_ADD
 )
+_CONTENTS = _IN_MODIFY | _IN_CLOSE_WRITE
 _IN_Q_OVERFLOW = 0x4000
 _HEAD = struct.Struct("iIII")  # struct inotify_event: watch, mask, cookie, length of the name behind it
 _AT_ONCE = 65536
@@ -70,9 +71,10 @@ class Inotify:
     ) -> None:
         self.close()
 
-    def add(self, directory: Path) -> None:
-        """Watch the files of a directory too. Raises OSError."""
-        watch = _libc.inotify_add_watch(self._descriptor, os.fsencode(directory), _MASK)
+    def add(self, directory: Path, *, contents: bool) -> None:
+        """Watch a directory's entries too, and what is written to its files if `contents`. Raises OSError."""
+        mask = _ENTRIES | _CONTENTS if contents else _ENTRIES
+        watch = _libc.inotify_add_watch(self._descriptor, os.fsencode(directory), mask)
         if watch < 0:
             raise _failed()
         self._directories.setdefault(watch, set()).add(directory)

@@ -126,4 +126,6 @@ def timestamp(record: logging.LogRecord) -> str:
 
 def one_line(text: str) -> str:
     """The text with everything unprintable escaped, so that nobody can forge a line of the log."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

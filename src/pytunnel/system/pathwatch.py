@@ -60,6 +60,7 @@ class PathWatch:
     def __init__(self, paths: Iterable[Path]) -> None:
         self._names: dict[Path, set[str]] = {}
         self._whole: set[Path] = set()
+        self._last: set[Path] = set()  # where the files themselves are; others may be written to all the time, as /tmp
         self.unwatched: list[Path] = []
         for path in paths:
             self._note(path)
@@ -101,7 +102,7 @@ class PathWatch:
 
     def _add(self, directory: Path) -> None:
         try:
-            self._inotify.add(directory)
+            self._inotify.add(directory, contents=directory in self._last or directory in self._whole)
         except PermissionError:
             self.unwatched.append(directory)
         except OSError as error:
@@ -109,5 +110,7 @@ class PathWatch:
                 raise
 
     def _note(self, path: Path) -> None:
+        directory = Path("/")
         for directory, name in lookups(path):
             self._names.setdefault(directory, set()).add(name)
+        self._last.add(directory)

@@ -10,6 +10,7 @@ because of what it holds. A name that can't be read is carried by nobody.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Iterator
 from contextlib import suppress
@@ -34,6 +35,7 @@ MALFORMED = (
 
 _LONGEST_NAME = 253  # RFC 1035, 2.3.4, in the dotted form
 _LONGEST_LABEL = 63
+_JUDGEMENTS = 64  # that are remembered: the same few peers connect again and again, and a certificate is slow to read
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class ExpectedPeer:
         return certificate in self.certificates or any(carries_name(certificate, name) for name in self.names)
 
 
+@functools.lru_cache(maxsize=_JUDGEMENTS)
 def carries_name(certificate: x509.Certificate, name: str) -> bool:
     """Whether a SAN or the CN of `certificate` is `name`, a host name or an IP address."""
     address = parse_address(name)

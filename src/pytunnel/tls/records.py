@@ -8,8 +8,6 @@ share. So the functions are called that pyOpenSSL itself calls, on the same conn
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from OpenSSL import SSL
@@ -46,14 +44,17 @@ def give_back(buffer: Buffer) -> None:
         _free.append(buffer)
 
 
-@contextmanager
-def borrowed_buffer() -> Iterator[Buffer]:
+class BorrowedBuffer:
     """A buffer for the duration of a block."""
-    buffer = take_buffer()
-    try:
-        yield buffer
-    finally:
-        give_back(buffer)
+
+    __slots__ = ("_buffer",)
+
+    def __enter__(self) -> Buffer:
+        self._buffer = take_buffer()
+        return self._buffer
+
+    def __exit__(self, *_: object) -> None:
+        give_back(self._buffer)
 
 
 def view(buffer: Buffer, size: int) -> memoryview:

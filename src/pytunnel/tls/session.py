@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -9,6 +10,8 @@ from OpenSSL import SSL
 
 from pytunnel.tls.errors import HandshakeError, PeerRejected
 from pytunnel.tls.identity import MALFORMED, presented_names
+
+_PEERS = 64  # whose names are remembered: the same few connect again and again, and a certificate is slow to read
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,12 @@ class Session:
     @property
     def peer_name(self) -> str:
         """The names that the peer presented."""
-        return presented_names(self.peer) if self.peer is not None else "no certificate"
+        return _names_of(self.peer) if self.peer is not None else "no certificate"
+
+
+@functools.lru_cache(maxsize=_PEERS)
+def _names_of(peer: x509.Certificate) -> str:
+    return presented_names(peer)
 
 
 def session_of(connection: SSL.Connection, place: str) -> Session:

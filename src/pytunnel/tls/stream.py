@@ -140,7 +140,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
         Raises SinkBroke where `sink` takes no more, and what receive_some raises.
         """
         carrier = self._socket()
-        with records.borrowed_buffer() as plain:
+        with records.BorrowedBuffer() as plain:
             came = self._engine.decrypt(plain, records.ROOM)  # together with the end of the handshake
             await self._pass_on(records.view(plain, came), sink, carried)
         while not self._engine.peer_closed:
@@ -188,7 +188,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
         while self._send_lock.locked():
             async with self._send_lock:
                 pass  # somebody has finished sending
-        with records.borrowed_buffer() as cipher:
+        with records.BorrowedBuffer() as cipher:
             size, rest = self._send_now(source, carrier, carried, cipher)
             if rest and size:
                 async with self._send_lock:
@@ -204,7 +204,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
         No coroutine and no buffer is made for each turn: rsync writes 64 KiB at a time, and they would cost nearly half
         as much as encrypting that.
         """
-        with records.borrowed_buffer() as plain:
+        with records.BorrowedBuffer() as plain:
             room, made = records.view(plain, records.TURN), records.view(cipher, records.ROOM)
             for _ in range(TURNS):
                 size = source.read_now(room)
@@ -218,7 +218,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
 
     async def _receive_turns(self, carrier: SocketStream, sink: SocketStream, carried: Carried) -> bool:
         """Decrypt and pass on what is there, a few turns of it; whether more may be there."""
-        with records.borrowed_buffer() as plain:
+        with records.BorrowedBuffer() as plain:
             more, rest = self._receive_now(carrier, sink, carried, plain)
             await self._pass_on(rest, sink, carried)
         return more
@@ -228,7 +228,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
     ) -> tuple[bool, memoryview]:
         """As many turns as go without waiting, TURNS at most; the plaintext that is still to pass on comes last."""
         made = records.view(plain, records.ROOM)
-        with records.borrowed_buffer() as cipher:
+        with records.BorrowedBuffer() as cipher:
             room = records.view(cipher, records.CIPHERTEXT)
             for _ in range(TURNS):
                 size = carrier.read_now(room)
@@ -333,7 +333,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
             self._engine.broken = True
 
     async def _send_pending(self) -> None:
-        with records.borrowed_buffer() as buffer:
+        with records.BorrowedBuffer() as buffer:
             while size := self._engine.collect(buffer):
                 await self.transport.send_all(records.view(buffer, size))
 

@@ -61,12 +61,14 @@ class IdleTooLong(ConnectionFailed):
 class _Run:
     """What both directions of one relay know: `error` is the first thing that went wrong; what follows is noise.
 
-    `outward` and `inward` are set when that direction has ended, `over` cancels all of it.
+    `over` cancels all of it, `watched` is whether it has limits of silence; `outward` and `inward` are set when that
+    direction has ended.
     """
 
+    over: trio.CancelScope
+    watched: bool
     outward: trio.Event = field(default_factory=trio.Event)
     inward: trio.Event = field(default_factory=trio.Event)
-    over: trio.CancelScope = field(default_factory=trio.CancelScope)
     error: ConnectionFailed | None = None
 
     def fail(self, error: ConnectionFailed) -> None:
@@ -90,12 +92,12 @@ async def relay(
     all the time: what one of them sends says nothing of whether it arrives. Raises ConnectionFailed.
     """
     traffic.begin()
-    run = _Run()
-    with run.over:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_direction, run, near, far, traffic.went_out, run.outward, run.inward)
-            nursery.start_soon(_direction, run, far, near, traffic.came_in, run.inward, run.outward)
+    async with trio.open_nursery() as nursery:
+        run = _Run(nursery.cancel_scope, watched=idle_limit is not None or mute_limit is not None)
+        if run.watched:
             nursery.start_soon(_watch, run, traffic, idle_limit, mute_limit)
+        nursery.start_soon(_direction, run, near, far, traffic.went_out, run.outward, run.inward)
+        await _direction(run, far, near, traffic.came_in, run.inward, run.outward)
     if run.error is not None:
         raise run.error
 
@@ -122,7 +124,7 @@ async def _direction(
     except (PytunnelError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
         run.fail(_failed(error))
     ended.set()
-    if opposite_ended.is_set():
+    if run.watched and opposite_ended.is_set():
         run.over.cancel()
 
 

@@ -137,12 +137,10 @@ async def other_names(host: str) -> Confirmed:
 async def _handshake(stream: TlsStream, place: str, limit: float) -> Session:
     began = trio.current_time()
     try:
-        with trio.fail_after(limit):
+        with trio.move_on_after(limit):
             session = await stream.handshake()
-        return replace(session, seconds=trio.current_time() - began)
-    except trio.TooSlowError as error:
-        await trio.aclose_forcefully(stream.transport)
-        raise HandshakeError(f"{place} did not finish the TLS handshake within {limit:g} s") from error
+            return replace(session, seconds=trio.current_time() - began)
+        raise HandshakeError(f"{place} did not finish the TLS handshake within {limit:g} s")
     except BaseException:
         await trio.aclose_forcefully(stream.transport)
         raise

@@ -25,7 +25,7 @@ from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.places import Listener, Stream
 from pytunnel.tunnel.accepting import accept_from
 from pytunnel.tunnel.connection import Connection, Observer
-from pytunnel.tunnel.reaching import Reaching
+from pytunnel.tunnel.reaching import Lookout, Reaching
 from pytunnel.tunnel.relay import ConnectionFailed, Traffic, relay
 from pytunnel.tunnel.securing import TlsClient, TlsServer
 
@@ -108,6 +108,7 @@ class Tunnel:
         self.draining = False
         self._unproven: dict[Connection, trio.CancelScope] = {}  # in their handshake as TLS servers, the oldest first
         self._reaching: dict[Connection, Reaching] = {}  # whose target is not reached yet, the oldest first
+        self._lookout = Lookout()
         self._accepting = trio.CancelScope()
         self._carrying = trio.CancelScope()
         self.open = 0
@@ -118,6 +119,7 @@ class Tunnel:
         """Accept and carry until `drain` is called or the listeners have no more to give; closes the listeners."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._ration.report)
+            nursery.start_soon(self._lookout.keep)
             try:
                 with self._carrying:
                     await self._serve(listeners)
@@ -248,12 +250,14 @@ class Tunnel:
             await far.aclose()
 
     async def _reach_while_wanted(self, accepted: Stream, connection: Connection) -> Stream:
-        self._reaching[connection] = reaching = Reaching()
+        self._reaching[connection] = reaching = Reaching(accepted)
+        self._lookout.add(reaching)
         if self.draining and connection.session is None:
             reaching.give_up(_TUNNEL_ENDS)
         try:
-            return await reaching.run(accepted, connection.source, partial(self._reach, accepted, connection))
+            return await reaching.run(connection.source, partial(self._reach, accepted, connection))
         finally:
+            self._lookout.remove(reaching)
             self._reaching.pop(connection, None)
 
     async def _reach(self, accepted: Stream, connection: Connection) -> Stream:

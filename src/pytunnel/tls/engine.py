@@ -97,6 +97,13 @@ class Engine:
         except SSL.Error as error:
             raise self._stream_error(error) from error
 
+    def encrypt_from(self, plain: records.Buffer, size: int, buffer: records.Buffer) -> int:
+        """The same with the plaintext where it lies, `size` bytes of it."""
+        try:
+            return records.encrypt_from(self._tls, plain, size, buffer)
+        except SSL.Error as error:
+            raise self._stream_error(error) from error
+
     def close(self) -> None:
         """Say that nothing more comes (close_notify). Raises TlsError."""
         try:

@@ -26,9 +26,10 @@ MOST_UNSAID = 4096
 """Bytes of answers to a peer's own messages, a few dozen each, that may wait until they can be sent."""
 
 _PIECE = 32 * 1024  # what OpenSSL is given to encrypt at once: its memory BIO never shrinks, and most connections idle
+_PIECE_AND_REST = _PIECE + 1024  # rsync writes 64 KiB and a few bytes, which are not worth a call of their own
 _KEPT = 16  # buffers that wait for their next use
 
-Buffer = Any  # char[ROOM] of cffi, which has no types
+Buffer = Any  # char[ROOM] of cffi, or a pointer into it; cffi has no types
 
 _free: list[Buffer] = []
 
@@ -103,20 +104,24 @@ def _what_ended(connection: SSL.Connection, result: int) -> SSL.Error | None:
 
 def encrypt(connection: SSL.Connection, plaintext: bytes | bytearray | memoryview, buffer: Buffer) -> int:
     """Encrypt up to TURN bytes into `buffer`; the size of their records. Raises SSL.Error."""
+    with ffi.from_buffer(plaintext) as start:
+        return encrypt_from(connection, start, len(plaintext), buffer)
+
+
+def encrypt_from(connection: SSL.Connection, plain: Buffer, size: int, buffer: Buffer) -> int:
+    """The same with the plaintext where it lies, `size` bytes of it."""
     ssl, said = connection._ssl, connection._from_ssl
     write, take = lib.SSL_write, lib.BIO_read
-    size = 0
-    with ffi.from_buffer(plaintext) as start:
-        rest = len(plaintext)
-        while rest:
-            length = min(_PIECE, rest)
-            written = write(ssl, start, length)
-            if written != length:
-                connection._raise_ssl_error(ssl, written)
-                raise SSL.Error([("", "", "OpenSSL encrypted a part of what it was given")])
-            size += take(said, buffer + size, ROOM - size)
-            start, rest = start + length, rest - length
-    return size
+    made = 0
+    while size:
+        length = size if size < _PIECE_AND_REST else _PIECE
+        written = write(ssl, plain, length)
+        if written != length:
+            connection._raise_ssl_error(ssl, written)
+            raise SSL.Error([("", "", "OpenSSL encrypted a part of what it was given")])
+        made += take(said, buffer + made, ROOM - made)
+        plain, size = plain + length, size - length
+    return made
 
 
 def unsaid(connection: SSL.Connection) -> int:

@@ -28,10 +28,10 @@ from pytunnel.tls.identity import ExpectedPeer
 from pytunnel.tls.reasons import failed
 from pytunnel.tls.session import Session
 from pytunnel.transport.errors import SinkBroke
-from pytunnel.transport.sockets import TURNS, SocketStream
+from pytunnel.transport.sockets import TURNS, SocketStream, read_now, write_now
 
 Carried = Callable[[int], None]
-"""Is told how many bytes of plaintext a turn has moved."""
+"""Is told how many bytes of plaintext have been moved, a turn's or a few turns'."""
 
 _RECORD = 16 * 1024  # RFC 8446, 5.1: the most plaintext that one record holds
 
@@ -124,7 +124,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
         """Encrypt and send what `source` says until its end of file, which is not passed on.
 
         The same as a loop of receive_some and send_all, at nine tenths of the cost: the bytes lie in the shared
-        buffers all the way. `carried` is told the bytes of each turn. Raises SinkBroke where the transport takes no
+        buffers all the way. `carried` is told of the bytes. Raises SinkBroke where the transport takes no
         more, and what reading `source` raises.
         """
         carrier = self._socket()
@@ -204,16 +204,21 @@ class TlsStream(trio.abc.HalfCloseableStream):
         No coroutine and no buffer is made for each turn: rsync writes 64 KiB at a time, and they would cost nearly half
         as much as encrypting that.
         """
+        reading, writing = source.descriptor(), carrier.descriptor()
+        sent = 0
         with records.BorrowedBuffer() as plain:
             room, made = records.view(plain, records.TURN), records.view(cipher, records.ROOM)
-            for _ in range(TURNS):
-                size = source.read_now(room)
-                if not size:
-                    return size, made[:0]
-                ciphertext = made[: self._engine.encrypt(room[:size], cipher)]
-                if rest := _write(carrier, ciphertext):
-                    return size, rest
-                carried(size)
+            try:
+                for _ in range(TURNS):
+                    size = read_now(reading, room)
+                    if not size:
+                        return size, made[:0]
+                    if rest := _write(writing, made[: self._engine.encrypt_from(plain, size, cipher)]):
+                        return size, rest
+                    sent += size
+            finally:
+                if sent:
+                    carried(sent)
         return size, made[:0]
 
     async def _receive_turns(self, carrier: SocketStream, sink: SocketStream, carried: Carried) -> bool:
@@ -227,22 +232,27 @@ class TlsStream(trio.abc.HalfCloseableStream):
         self, carrier: SocketStream, sink: SocketStream, carried: Carried, plain: records.Buffer
     ) -> tuple[bool, memoryview]:
         """As many turns as go without waiting, TURNS at most; the plaintext that is still to pass on comes last."""
+        reading, writing = carrier.descriptor(), sink.descriptor()
+        taken = 0
         made = records.view(plain, records.ROOM)
         with records.BorrowedBuffer() as cipher:
             room = records.view(cipher, records.CIPHERTEXT)
-            for _ in range(TURNS):
-                size = carrier.read_now(room)
-                if size is None:
-                    return False, made[:0]
-                self._engine.feed(room[:size])
-                plaintext = made[: self._engine.decrypt(plain, records.ROOM)]  # all of it: the room is free again
-                rest = _write(sink, plaintext)
-                if taken := len(plaintext) - len(rest):
+            try:
+                for _ in range(TURNS):
+                    size = read_now(reading, room)
+                    if size is None:
+                        return False, made[:0]
+                    self._engine.feed(room[:size])
+                    came = self._engine.decrypt(plain, records.ROOM)  # all of it: the room is free again
+                    rest = _write(writing, made[:came])
+                    taken += came - len(rest)
+                    if rest:
+                        return True, rest
+                    if self._engine.failure is not None or self._engine.peer_closed:
+                        break
+            finally:
+                if taken:
                     carried(taken)
-                if rest:
-                    return True, rest
-                if self._engine.failure is not None or self._engine.peer_closed:
-                    break
         return True, made[:0]
 
     async def _pass_on(self, plaintext: memoryview, sink: SocketStream, carried: Carried) -> None:
@@ -338,10 +348,10 @@ class TlsStream(trio.abc.HalfCloseableStream):
                 await self.transport.send_all(records.view(buffer, size))
 
 
-def _write(sink: SocketStream, data: memoryview) -> memoryview:
+def _write(sink: int, data: memoryview) -> memoryview:
     """Send what the socket takes at once, and return the rest."""
     try:
-        return sink.write_now(data)
+        return write_now(sink, data)
     except trio.BrokenResourceError as error:
         raise SinkBroke(str(error)) from error.__cause__
 

@@ -30,48 +30,28 @@ class SocketStream(trio.abc.HalfCloseableStream):
         await self._give_way()
         while True:
             try:
-                return os.read(self._descriptor(), max_bytes or _MOST)
+                return os.read(self.descriptor(), max_bytes or _MOST)
             except BlockingIOError:
-                await trio.lowlevel.wait_readable(self._descriptor())
+                await self.wait_readable()
             except OSError as error:
                 raise _broken(error) from error
 
-    def read_now(self, room: memoryview) -> int | None:
-        """Read into `room`: how many bytes, 0 at the end, None when nothing is there yet; raises as receive_some."""
-        try:
-            return os.readv(self._descriptor(), (room,))
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            raise _broken(error) from error
-
-    def write_now(self, data: memoryview) -> memoryview:
-        """Send what the socket takes at once, and return the rest; raises as send_all."""
-        try:
-            while data:
-                data = data[os.write(self._descriptor(), data) :]
-        except BlockingIOError:
-            return data
-        except OSError as error:
-            raise _broken(error) from error
-        return data
-
     async def wait_readable(self) -> None:
         """Wait until `read_now` has something to tell."""
-        await trio.lowlevel.wait_readable(self._descriptor())
+        await trio.lowlevel.wait_readable(self.descriptor())
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send everything; raises trio.BrokenResourceError or trio.ClosedResourceError."""
         await self._give_way()
-        rest = self.write_now(memoryview(data))
+        rest = write_now(self.descriptor(), memoryview(data))
         while rest:
-            await trio.lowlevel.wait_writable(self._descriptor())
-            rest = self.write_now(rest)
+            await trio.lowlevel.wait_writable(self.descriptor())
+            rest = write_now(self.descriptor(), rest)
 
     async def send_eof(self) -> None:
         """Let the peer see the end of what we send."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        self._descriptor()
+        self.descriptor()
         try:
             self.socket.shutdown(socket.SHUT_WR)
         except OSError as error:
@@ -79,14 +59,15 @@ class SocketStream(trio.abc.HalfCloseableStream):
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the socket takes more."""
-        await trio.lowlevel.wait_writable(self._descriptor())
+        await trio.lowlevel.wait_writable(self.descriptor())
 
     async def aclose(self) -> None:
         """Close the socket."""
         self.socket.close()
         await trio.lowlevel.checkpoint()
 
-    def _descriptor(self) -> int:
+    def descriptor(self) -> int:
+        """Its file descriptor, which is valid until the next await; raises trio.ClosedResourceError."""
         descriptor = self.socket.fileno()
         if descriptor < 0:
             raise trio.ClosedResourceError("the socket was closed before")
@@ -98,6 +79,31 @@ class SocketStream(trio.abc.HalfCloseableStream):
             await trio.lowlevel.checkpoint_if_cancelled()
         else:
             await trio.lowlevel.checkpoint()
+
+
+def read_now(descriptor: int, room: memoryview) -> int | None:
+    """Read from a socket into `room`: how many bytes, 0 at the end, None when nothing is there yet.
+
+    Raises trio.BrokenResourceError.
+    """
+    try:
+        return os.readv(descriptor, (room,))
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        raise _broken(error) from error
+
+
+def write_now(descriptor: int, data: memoryview) -> memoryview:
+    """Send what a socket takes at once, and return the rest; raises trio.BrokenResourceError."""
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    except BlockingIOError:
+        return data
+    except OSError as error:
+        raise _broken(error) from error
+    return data
 
 
 class SocketListener(trio.abc.Listener[SocketStream]):

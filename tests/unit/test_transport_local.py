@@ -216,6 +216,30 @@ async def test_an_end_of_file_for_a_program_that_has_ended_is_no_error() -> None
     await stream.aclose()
 
 
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("exit 5", ["the program sh ended with exit code 5"]),
+        ("kill -9 $$", ["the program sh ended with SIGKILL"]),
+        ("sleep 60", ["the program sh goes on 0.1 s after its connection ended, and is ended"]),
+        ("exit 0", []),
+    ],
+    ids=["status", "signal", "goes on", "well"],
+)
+@in_trio
+async def test_a_program_that_fails_is_told_of_though_its_connection_ended_as_usual(
+    script: str, told: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = await places.dial(ExecEndpoint(("sh", "-c", script)), DEFAULT)
+    assert isinstance(stream, process.ProcessStream)
+    if script.startswith("sleep"):
+        monkeypatch.setattr(process, "GRACE", 0.1)
+    else:
+        assert await read_all(stream) == b""
+    await stream.aclose()
+    assert [record.getMessage() for record in caplog.records] == told
+
+
 IGNORES = (
     "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); os.write(1, b'ready'); time.sleep(60)"
 )

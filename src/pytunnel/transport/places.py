@@ -39,7 +39,7 @@ async def open_listeners(endpoint: Endpoint, options: SocketOptions) -> Sequence
         case UnixEndpoint():
             return [unix.open_listener(endpoint, options.backlog or _UNIX_BACKLOG)]
         case ExecEndpoint():
-            return [stdio.OneConnection(await process.spawn(endpoint.argv))]
+            return [stdio.OneConnection(await process.spawn(endpoint.argv, tell=True))]
         case StdioEndpoint():
             return [stdio.OneConnection(stdio.open_stream())]
         case WebSocketEndpoint():
@@ -71,7 +71,7 @@ async def dial(endpoint: Endpoint, options: SocketOptions) -> Stream:
             case UnixEndpoint():
                 return await unix.dial(endpoint, options.connect_timeout)
             case ExecEndpoint():
-                return await process.spawn(endpoint.argv)
+                return await process.spawn(endpoint.argv, tell=True)
             case StdioEndpoint():
                 return stdio.open_stream()
             case WebSocketEndpoint():

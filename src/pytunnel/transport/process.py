@@ -5,6 +5,7 @@ No other user can reach such a connection, and no port is open for it.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -13,8 +14,11 @@ from contextlib import suppress
 
 import trio
 
+from pytunnel.system.exitstatus import described
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.sockets import SocketStream
+
+log = logging.getLogger(__name__)
 
 GRACE = 5.0
 """Seconds that a program has to end by itself after its connection closed, and again after SIGTERM."""
@@ -24,11 +28,13 @@ class ProcessStream(trio.abc.HalfCloseableStream):
     """A running program and the connection to it. Closing it ends the program and everything that it started.
 
     Its input and output are one socket, so a program that closes its output and reads on shows no end of file.
+    `told_as` is the program's name for a line in the log if it fails; "" where its status is nobody's concern.
     """
 
-    def __init__(self, process: trio.Process, connection: SocketStream) -> None:
+    def __init__(self, process: trio.Process, connection: SocketStream, told_as: str = "") -> None:
         self.process = process
         self.connection = connection
+        self._told_as = told_as
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """What the program wrote; b"" when it has ended, or closed both its input and its output."""
@@ -58,9 +64,21 @@ class ProcessStream(trio.abc.HalfCloseableStream):
             await trio.aclose_forcefully(self.connection)
             with trio.move_on_after(GRACE):
                 await self.process.wait()
+            self._tell_failure()
         finally:
             with trio.CancelScope(shield=True):
                 await _end(self.process)
+
+    def _tell_failure(self) -> None:
+        """A program that fails may have said nothing on the connection, which then looks as if all were well."""
+        status = self.process.returncode
+        if not self._told_as or status == 0:
+            return
+        if status is None:
+            text = "the program %s goes on %g s after its connection ended, and is ended"
+            log.warning(text, self._told_as, GRACE)
+        else:
+            log.warning("the program %s ended with %s", self._told_as, described(status))
 
     async def abort(self) -> None:
         """End the program by SIGTERM, after GRACE seconds by SIGKILL, and close the connection only then.
@@ -81,11 +99,12 @@ async def spawn(
     directory: str | None = None,
     stderr: int | None = None,
     pass_fds: Sequence[int] = (),
+    tell: bool = False,
 ) -> ProcessStream:
     """Start a program, without a shell, whose standard input and output are the returned stream.
 
     `pass_fds` are further descriptors that it inherits.
-    `stderr` is a file descriptor, subprocess.DEVNULL, or None for our own.
+    `stderr` is a file descriptor, subprocess.DEVNULL, or None for our own. `tell` writes to the log if it fails.
     Raises TransportError when it can't be started.
     """
     try:
@@ -110,7 +129,7 @@ async def spawn(
         except BaseException:
             ours.close()
             raise
-    return ProcessStream(process, SocketStream(trio.socket.from_stdlib_socket(ours)))
+    return ProcessStream(process, SocketStream(trio.socket.from_stdlib_socket(ours)), argv[0] if tell else "")
 
 
 def _cannot_start(argv: Sequence[str], error: OSError) -> TransportError:

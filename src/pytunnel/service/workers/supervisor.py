@@ -32,6 +32,7 @@ from pytunnel.service.workers.worker import READY, STATUS, Order, command
 from pytunnel.status.server import serve as serve_status
 from pytunnel.status.snapshot import Snapshot, from_json, merge
 from pytunnel.system import descriptors
+from pytunnel.system.exitstatus import described
 from pytunnel.system.systemd import Notifier, take_notifier
 from pytunnel.transport import places
 from pytunnel.transport.sockets import SocketStream
@@ -133,9 +134,11 @@ class Supervisor:
                     return
                 if number in self.accepting:
                     pause = _PAUSE
-                    log.error("worker %d ended with %s: its connections are cut; another follows", number, _words(code))
+                    log.error(
+                        "worker %d ended with %s: its connections are cut; another follows", number, described(code)
+                    )
                 else:
-                    log.error("worker %d can't begin: %s; tried again in %g s", number, _words(code), pause)
+                    log.error("worker %d can't begin: %s; tried again in %g s", number, described(code), pause)
             with trio.move_on_after(pause):
                 await self.ending.wait()
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -285,12 +288,3 @@ async def _obey(
         manager.stopping("draining: open connections may end")
         await supervisor.drain()
         supervisor.pass_on(number)
-
-
-def _words(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:  # a real-time signal has no name
-        return f"signal {-code}"

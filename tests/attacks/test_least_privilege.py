@@ -234,6 +234,18 @@ def test_a_confined_tunnel_makes_its_socket_and_takes_it_away(ends: Ends, tmp_pa
     assert not path.exists()
 
 
+@with_landlock
+def test_what_lies_beside_its_socket_is_not_for_it_to_read(ends: Ends, tmp_path: Path) -> None:
+    datadir = tmp_path / "datadir"
+    datadir.mkdir()
+    (datadir / "shop.ibd").write_text("rows")
+    said = ran(
+        confined_as(ends, "connect", f"unix:{datadir}/s.sock", "127.0.0.1:9"),
+        f"print(tried(Path({str(datadir / 'shop.ibd')!r}).read_bytes))",
+    )
+    assert said == ["Permission denied"]
+
+
 # Ports, signals.
 
 

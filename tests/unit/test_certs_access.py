@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 import pwd
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -143,6 +145,28 @@ def test_a_program_of_another_user_has_that_user_s_groups_alone(nobody: Reader) 
         assert said("id", "-G", reader=nobody).split() == [str(nobody.gid)]
     finally:
         os.setgroups(ours)
+
+
+KEEPS_A_KEY = """
+import ctypes, sys
+from pytunnel.certs.access import find_reader, run_as
+library = ctypes.CDLL(None)
+joined = library.syscall(250, 1, None)
+key = library.syscall(248, b"user", b"secret", b"x", 1, ctypes.c_int(-3))
+look = "import ctypes; print(ctypes.CDLL(None).syscall(250, 10, ctypes.c_int(-3), b'user', b'secret', 0))"
+found = run_as(find_reader("nobody"), ["/usr/bin/python3", "-c", look], limit=20)
+print(joined > 0 and key > 0, int(found.stdout))
+"""
+
+
+@needs_root
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers of add_key(2) and keyctl(2) are x86_64's")
+def test_a_program_of_another_user_finds_no_key_of_ours() -> None:
+    ran = subprocess.run([sys.executable, "-c", KEEPS_A_KEY], capture_output=True, text=True, check=True, timeout=60)
+    kept, found = ran.stdout.split()
+    if kept != "True":
+        pytest.skip("this kernel or container has no keyrings; run the tests on a host that has")
+    assert found == "-1"
 
 
 def test_a_program_that_talks_without_end_is_ended_and_kept_small() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -79,6 +80,30 @@ async def test_files_that_can_not_be_looked_at_do_not_end_who_reads_them_again(
     await Renewal(replace(wanted, ca=Path("a" * 300))).renew(holding)
     assert (holding.taken, holding.kept) == (0, 1)
     assert "File name too long" in caplog.text
+
+
+@in_trio
+async def test_a_file_system_that_hangs_keeps_one_thread_however_often_it_is_tried(
+    wanted: TlsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holding, again, good = Holding(), Renewal(wanted), load
+    awake = threading.Event()
+    readings: list[TlsSettings] = []
+
+    def hang(settings: TlsSettings) -> tuple[Credentials, SSL.Context]:
+        readings.append(settings)
+        awake.wait(LIMIT)
+        return good(settings)
+
+    monkeypatch.setattr(renewal, "load", hang)
+    monkeypatch.setattr(renewal, "_READING_LIMIT", 0.05)
+    for _ in range(3):
+        await again.renew(holding)
+    assert (len(readings), holding.kept) == (1, 3)
+    awake.set()
+    monkeypatch.setattr(renewal, "_READING_LIMIT", LIMIT)
+    await again.renew(holding)
+    assert holding.taken == 1
 
 
 def on_a_clock_that_is_put_forward(test: Callable[[trio.testing.MockClock], Awaitable[None]]) -> None:

@@ -1,7 +1,7 @@
 """May the database server's user read a file? Asked of the kernel, as that user: groups and ACLs count.
 
-That user may be an attacker who waits for root to ask. What is run in his name gets no terminal, no environment and no
-open file of ours, and no time without end; what we advise to do gives him nothing that he chose by a link.
+That user may be an attacker who waits for root to ask. What is run in his name gets no terminal, environment, open
+file or keyring of ours, and no time without end; what we advise to do gives him nothing that he chose by a link.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from pytunnel.certs.errors import CertsError
 from pytunnel.certs.findings import Finding, Level
+from pytunnel.system.keyring import leave_session_keyring
 
 _LIMIT = 10.0  # seconds for one question; a file system that hangs is no answer
 _MOST_OUTPUT = 64 * 1024  # bytes of each stream that are kept
@@ -113,9 +114,11 @@ def run_as(
     the result.
 
     It has a session of its own, so no terminal of ours; of our environment it gets PATH, or `environment` instead. What
-    it started is ended with it. Raises OSError and subprocess.TimeoutExpired.
+    it started is ended with it, unless that left its process group. Raises OSError and subprocess.TimeoutExpired.
     """
     foreign = os.geteuid() != reader.uid
+    if foreign:
+        leave_session_keyring()
     process = subprocess.Popen(
         command,
         user=reader.uid if foreign else None,

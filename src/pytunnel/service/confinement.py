@@ -38,7 +38,7 @@ def rules_for(plan: ServicePlan) -> Rules:
             paths[path] = READ
     paths[Path("/dev/null")] = READ | Access.WRITE_FILE
     for directory in _of_sockets(plan):
-        paths[directory] = paths.get(directory, Access(0)) | READ | Access.MAKE_SOCK | Access.REMOVE_FILE
+        paths[directory] = paths.get(directory, Access(0)) | Access.MAKE_SOCK | Access.REMOVE_FILE
     return Rules(
         handled=EVERYTHING,
         paths=paths,

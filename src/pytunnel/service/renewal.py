@@ -54,6 +54,7 @@ class Renewal:
     def __init__(self, settings: TlsSettings) -> None:
         self._settings = settings
         self._one_at_a_time = trio.Lock()
+        self._readers = trio.CapacityLimiter(1)  # one that hangs takes no thread from those who ask DNS
         self._failure: str | None = None  # of the last reading
         self._watch = self._open_watch()
 
@@ -113,7 +114,9 @@ class Renewal:
         """In a thread: connections go on meanwhile, and a file system that hangs delays nothing for long."""
         try:
             with trio.fail_after(_READING_LIMIT):
-                return await trio.to_thread.run_sync(load, self._settings, abandon_on_cancel=True)
+                return await trio.to_thread.run_sync(
+                    load, self._settings, abandon_on_cancel=True, limiter=self._readers
+                )
         except trio.TooSlowError as error:
             raise CredentialsError(f"the files could not be read within {_READING_LIMIT:g} s") from error
 

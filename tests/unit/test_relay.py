@@ -184,8 +184,8 @@ async def test_a_reader_that_waits_makes_its_writer_wait() -> None:
     [
         (TlsError("the certificate is bad"), "the certificate is bad"),
         (TruncatedStream("cut"), "cut"),
-        (trio.BrokenResourceError("x"), "the connection broke off (x)"),
-        (trio.ClosedResourceError("closed"), "the connection broke off (closed)"),
+        (trio.BrokenResourceError("x"), "the side that was dialled broke the connection off (x)"),
+        (trio.ClosedResourceError("closed"), "the side that was dialled broke the connection off (closed)"),
     ],
 )
 @in_trio_without_waiting
@@ -201,7 +201,7 @@ async def test_the_system_s_reason_is_told() -> None:
     reset.__cause__ = ConnectionResetError(104, "Connection reset by peer")
     line = memory_line()
     line.far = Broken(reset)
-    assert await failure_of(line) == "the connection broke off ([Errno 104] Connection reset by peer)"
+    assert await failure_of(line) == "the side that was dialled broke the connection off (Connection reset by peer)"
 
 
 @in_trio_without_waiting
@@ -209,7 +209,7 @@ async def test_what_a_side_said_before_it_broke_still_arrives() -> None:
     line = memory_line()
     line.far = Broken(b"too many ", b"connections")
     await line.here.send_all(b"hello")
-    assert await failure_of(line) == "the connection broke off ([Errno 32] Broken pipe)"
+    assert await failure_of(line) == "the side that was dialled broke the connection off (Broken pipe)"
     assert await line.here.receive_some() == b"too many connections"
 
 
@@ -227,7 +227,7 @@ async def test_a_broken_side_that_says_nothing_is_not_waited_for() -> None:
     line.far = Broken(b"", silence=1000)
     await line.here.send_all(b"hello")
     began = trio.current_time()
-    assert await failure_of(line) == "the connection broke off ([Errno 32] Broken pipe)"
+    assert await failure_of(line) == "the side that was dialled broke the connection off (Broken pipe)"
     assert trio.current_time() - began == pytest.approx(1.0)
 
 

@@ -11,7 +11,7 @@ from pytunnel.status.counters import TunnelCounters, describe_certificates, reas
 from pytunnel.status.snapshot import BOUNDS, SHOWN, Outcome, TunnelState
 from pytunnel.tls.errors import HandshakeError, PeerRejected, TlsError, TruncatedStream
 from pytunnel.tls.session import Session
-from pytunnel.transport.errors import TransportError, WebSocketError
+from pytunnel.transport.errors import ProgramFailed, TransportError, WebSocketError
 from pytunnel.transport.places import Stream
 from pytunnel.tunnel.connection import Connection
 from pytunnel.tunnel.relay import ConnectionFailed, IdleTooLong, Traffic
@@ -194,6 +194,7 @@ def caused(cause: Exception) -> ConnectionFailed:
         (PeerRejected("x"), "untrusted"),
         (HandshakeError("x"), "handshake"),
         (TransportError("x"), "unreachable"),
+        (ProgramFailed("x"), "program"),
         (WebSocketError("x"), "websocket"),
         (OSError(24, "too many open files"), "system"),
         (IdleTooLong("no byte for 5 s"), "idle"),

@@ -217,27 +217,30 @@ async def test_an_end_of_file_for_a_program_that_has_ended_is_no_error() -> None
 
 
 @pytest.mark.parametrize(
-    ("script", "told"),
-    [
-        ("exit 5", ["the program sh ended with exit code 5"]),
-        ("kill -9 $$", ["the program sh ended with SIGKILL"]),
-        ("sleep 60", ["the program sh goes on 0.1 s after its connection ended, and is ended"]),
-        ("exit 0", []),
-    ],
-    ids=["status", "signal", "goes on", "well"],
+    ("script", "failure"),
+    [("echo half; exit 5", "exit code 5"), ("echo half; kill -9 $$", "SIGKILL")],
+    ids=["status", "signal"],
 )
 @in_trio
-async def test_a_program_that_fails_is_told_of_though_its_connection_ended_as_usual(
-    script: str, told: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_end_of_file_of_a_program_that_failed_is_none(script: str, failure: str) -> None:
     stream = await places.dial(ExecEndpoint(("sh", "-c", script)), DEFAULT)
-    assert isinstance(stream, process.ProcessStream)
-    if script.startswith("sleep"):
-        monkeypatch.setattr(process, "GRACE", 0.1)
-    else:
-        assert await read_all(stream) == b""
+    assert await read_all(stream) == b"half\n"
+    with pytest.raises(TransportError, match=f"the program sh ended with {failure}"):
+        await places.confirm_end(stream)
     await stream.aclose()
-    assert [record.getMessage() for record in caplog.records] == told
+
+
+@pytest.mark.parametrize("script", ["exit 0", "exec <&- >&-; sleep 60"], ids=["ends well", "says nothing more"])
+@in_trio
+async def test_the_end_of_file_of_a_program_that_has_not_failed_is_one(
+    script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "GRACE", 0.1)
+    monkeypatch.setattr(process, "_ENDING", 0.1 if "sleep" in script else 10)
+    stream = await places.dial(ExecEndpoint(("sh", "-c", script)), DEFAULT)
+    assert await read_all(stream) == b""
+    await places.confirm_end(stream)
+    await stream.aclose()
 
 
 IGNORES = (

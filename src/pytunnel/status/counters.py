@@ -23,7 +23,7 @@ from pytunnel.status.snapshot import (
 from pytunnel.tls.credentials import Credentials, describe_subject
 from pytunnel.tls.errors import HandshakeError, PeerRejected, TlsError, TruncatedStream
 from pytunnel.tls.identity import MALFORMED
-from pytunnel.transport.errors import TransportError, WebSocketError
+from pytunnel.transport.errors import ProgramFailed, TransportError, WebSocketError
 from pytunnel.tunnel.connection import Connection
 from pytunnel.tunnel.relay import ConnectionFailed, IdleTooLong
 from pytunnel.tunnel.tunnel import Tunnel
@@ -36,6 +36,7 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (PeerRejected, "untrusted"),
     (HandshakeError, "handshake"),
     (WebSocketError, "websocket"),
+    (ProgramFailed, "program"),
     (TransportError, "unreachable"),
     (TruncatedStream, "truncated"),
     (TlsError, "tls"),

@@ -21,6 +21,10 @@ class TransportError(PytunnelError):
         self.port_taken = port_taken
 
 
+class ProgramFailed(TransportError):
+    """A program whose end was no success, so that what it said may not be all."""
+
+
 class WebSocketError(TransportError):
     """A client that asked for no WebSocket of ours, or an end that broke the rules of one."""
 

@@ -39,7 +39,7 @@ async def open_listeners(endpoint: Endpoint, options: SocketOptions) -> Sequence
         case UnixEndpoint():
             return [unix.open_listener(endpoint, options.backlog or _UNIX_BACKLOG)]
         case ExecEndpoint():
-            return [stdio.OneConnection(await process.spawn(endpoint.argv, tell=True))]
+            return [stdio.OneConnection(await process.spawn(endpoint.argv, must_succeed=True))]
         case StdioEndpoint():
             return [stdio.OneConnection(stdio.open_stream())]
         case WebSocketEndpoint():
@@ -71,7 +71,7 @@ async def dial(endpoint: Endpoint, options: SocketOptions) -> Stream:
             case UnixEndpoint():
                 return await unix.dial(endpoint, options.connect_timeout)
             case ExecEndpoint():
-                return await process.spawn(endpoint.argv, tell=True)
+                return await process.spawn(endpoint.argv, must_succeed=True)
             case StdioEndpoint():
                 return stdio.open_stream()
             case WebSocketEndpoint():
@@ -129,6 +129,12 @@ async def abort(stream: Stream) -> None:
     if connected is not None:
         tcp.reset(connected)
     await trio.aclose_forcefully(stream)
+
+
+async def confirm_end(stream: trio.abc.ReceiveStream) -> None:
+    """After a stream's end of file: raise TransportError where it is none, but that of a program that failed."""
+    if isinstance(stream, process.ProcessStream):
+        await stream.confirm_end()
 
 
 def peer_of(stream: Stream) -> str:

@@ -5,7 +5,6 @@ No other user can reach such a connection, and no port is open for it.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
@@ -15,26 +14,26 @@ from contextlib import suppress
 import trio
 
 from pytunnel.system.exitstatus import described
-from pytunnel.transport.errors import TransportError
+from pytunnel.transport.errors import ProgramFailed, TransportError
 from pytunnel.transport.sockets import SocketStream
-
-log = logging.getLogger(__name__)
 
 GRACE = 5.0
 """Seconds that a program has to end by itself after its connection closed, and again after SIGTERM."""
+
+_ENDING = 1.0  # seconds from a program's end of file until its end, of one that ends
 
 
 class ProcessStream(trio.abc.HalfCloseableStream):
     """A running program and the connection to it. Closing it ends the program and everything that it started.
 
     Its input and output are one socket, so a program that closes its output and reads on shows no end of file.
-    `told_as` is the program's name for a line in the log if it fails; "" where its status is nobody's concern.
     """
 
-    def __init__(self, process: trio.Process, connection: SocketStream, told_as: str = "") -> None:
+    def __init__(self, process: trio.Process, connection: SocketStream, name: str, *, must_succeed: bool) -> None:
         self.process = process
         self.connection = connection
-        self._told_as = told_as
+        self._name = name
+        self._must_succeed = must_succeed
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """What the program wrote; b"" when it has ended, or closed both its input and its output."""
@@ -64,21 +63,21 @@ class ProcessStream(trio.abc.HalfCloseableStream):
             await trio.aclose_forcefully(self.connection)
             with trio.move_on_after(GRACE):
                 await self.process.wait()
-            self._tell_failure()
         finally:
             with trio.CancelScope(shield=True):
                 await _end(self.process)
 
-    def _tell_failure(self) -> None:
-        """A program that fails may have said nothing on the connection, which then looks as if all were well."""
-        status = self.process.returncode
-        if not self._told_as or status == 0:
+    async def confirm_end(self) -> None:
+        """After its end of file: raise ProgramFailed where the program has to succeed, and did not.
+
+        What it said may be the half of it. One that goes on has said all.
+        """
+        if not self._must_succeed:
             return
-        if status is None:
-            text = "the program %s goes on %g s after its connection ended, and is ended"
-            log.warning(text, self._told_as, GRACE)
-        else:
-            log.warning("the program %s ended with %s", self._told_as, described(status))
+        with trio.move_on_after(_ENDING):
+            await self.process.wait()
+        if self.process.returncode:
+            raise ProgramFailed(f"the program {self._name} ended with {described(self.process.returncode)}")
 
     async def abort(self) -> None:
         """End the program by SIGTERM, after GRACE seconds by SIGKILL, and close the connection only then.
@@ -99,12 +98,13 @@ async def spawn(
     directory: str | None = None,
     stderr: int | None = None,
     pass_fds: Sequence[int] = (),
-    tell: bool = False,
+    must_succeed: bool = False,
 ) -> ProcessStream:
     """Start a program, without a shell, whose standard input and output are the returned stream.
 
     `pass_fds` are further descriptors that it inherits.
-    `stderr` is a file descriptor, subprocess.DEVNULL, or None for our own. `tell` writes to the log if it fails.
+    `stderr` is a file descriptor, subprocess.DEVNULL, or None for our own. `must_succeed`:
+    its end of file counts only if it ended well (`confirm_end`).
     Raises TransportError when it can't be started.
     """
     try:
@@ -129,7 +129,8 @@ async def spawn(
         except BaseException:
             ours.close()
             raise
-    return ProcessStream(process, SocketStream(trio.socket.from_stdlib_socket(ours)), argv[0] if tell else "")
+    connection = SocketStream(trio.socket.from_stdlib_socket(ours))
+    return ProcessStream(process, connection, argv[0], must_succeed=must_succeed)
 
 
 def _cannot_start(argv: Sequence[str], error: OSError) -> TransportError:

@@ -57,18 +57,27 @@ class IdleTooLong(ConnectionFailed):
     """No byte came either way for as long as is allowed."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Side:
+    """One of the two streams; `name` is for errors."""
+
+    stream: trio.abc.Stream
+    name: str
+
+
 @dataclass(slots=True, eq=False)
 class _Run:
     """What both directions of one relay know: `error` is the first thing that went wrong; what follows is noise.
 
     `over` cancels all of it, `watched` is whether it has limits of silence; `outward` and `inward` are set when that
-    direction has ended.
+    direction has ended. `lost` are sides of which writing has found that the connection is gone, and how.
     """
 
     over: trio.CancelScope
     watched: bool
     outward: trio.Event = field(default_factory=trio.Event)
     inward: trio.Event = field(default_factory=trio.Event)
+    lost: dict[_Side, SinkBroke] = field(default_factory=dict)
     error: ConnectionFailed | None = None
 
     def fail(self, error: ConnectionFailed) -> None:
@@ -82,50 +91,62 @@ async def relay(
     far: trio.abc.Stream,
     traffic: Traffic,
     *,
+    names: tuple[str, str] = ("the side that dialled", "the side that was dialled"),
     idle_limit: float | None = None,
     mute_limit: float | None = None,
 ) -> None:
     """Carry bytes both ways until both ends said end of file.
 
-    `near` is the side that was accepted, `far` the one that was dialled; neither is closed. `idle_limit` is in
-    seconds without a byte either way, `mute_limit` in seconds without a byte one of the ways, for two that both speak
-    all the time: what one of them sends says nothing of whether it arrives. Raises ConnectionFailed.
+    `near` is the side that was accepted, `far` the one that was dialled; neither is closed. `names` are theirs in
+    errors. `idle_limit` is in seconds without a byte either way, `mute_limit` in seconds without a byte one of the
+    ways, for two that both speak all the time: what one of them sends says nothing of whether it arrives. Raises
+    ConnectionFailed.
     """
     traffic.begin()
+    dialling, dialled = _Side(near, names[0]), _Side(far, names[1])
     async with trio.open_nursery() as nursery:
         run = _Run(nursery.cancel_scope, watched=idle_limit is not None or mute_limit is not None)
         if run.watched:
             nursery.start_soon(_watch, run, traffic, idle_limit, mute_limit)
-        nursery.start_soon(_direction, run, near, far, traffic.went_out, run.outward, run.inward)
-        await _direction(run, far, near, traffic.came_in, run.inward, run.outward)
+        nursery.start_soon(_direction, run, dialling, dialled, traffic.went_out, run.outward, run.inward)
+        await _direction(run, dialled, dialling, traffic.came_in, run.inward, run.outward)
     if run.error is not None:
         raise run.error
 
 
 async def _direction(
-    run: _Run,
-    source: trio.abc.Stream,
-    sink: trio.abc.Stream,
-    carried: Carried,
-    ended: trio.Event,
-    opposite_ended: trio.Event,
+    run: _Run, source: _Side, sink: _Side, carried: Carried, ended: trio.Event, opposite_ended: trio.Event
 ) -> None:
     """Carry one way until its end of file; an error is that of the whole relay."""
     try:
-        await _copy(source, sink, carried)
+        await _copy(source.stream, sink.stream, carried)
+        if source in run.lost:
+            raise trio.BrokenResourceError from run.lost[source].__cause__
+        await places.confirm_end(source.stream)
+        await _write(sink.stream, b"")
     except SinkBroke as error:
+        _note_lost(run, sink, error)
         # What it said before may still be on its way: an answer, or the TLS alert that tells the reason. Until it has
         # read them, what its peer still sends is taken and thrown away: closing a socket with unread bytes is a
         # reset, and a reset overtakes last words.
         with trio.move_on_after(_LAST_WORDS):
-            await _discard(source)
+            await _discard(source.stream)
             await opposite_ended.wait()
-        run.fail(_failed(error))
+        run.fail(_failed(error, sink))
     except (PytunnelError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-        run.fail(_failed(error))
+        run.fail(_failed(error, source))
     ended.set()
     if run.watched and opposite_ended.is_set():
         run.over.cancel()
+
+
+def _note_lost(run: _Run, sink: _Side, error: SinkBroke) -> None:
+    """A socket tells a reset once: to who reads after that it looks like an end of file (tcp_reset of Linux).
+
+    EPIPE is no such case: an end of file had come before.
+    """
+    if places.socket_to_write(sink.stream) is not None and not isinstance(error.__cause__, BrokenPipeError):
+        run.lost[sink] = error
 
 
 async def _watch(run: _Run, traffic: Traffic, idle_limit: float | None, mute_limit: float | None) -> None:
@@ -139,7 +160,7 @@ async def _watch(run: _Run, traffic: Traffic, idle_limit: float | None, mute_lim
 
 
 async def _copy(source: trio.abc.Stream, sink: trio.abc.Stream, carried: Carried) -> None:
-    """Carry all until the source's end of file, and that too."""
+    """Carry all until the source's end of file."""
     plain_source, plain_sink = places.socket_to_read(source), places.socket_to_write(sink)
     if isinstance(sink, TlsStream) and sink.is_over_socket and plain_source is not None:
         await sink.send_from(plain_source, carried)
@@ -147,7 +168,6 @@ async def _copy(source: trio.abc.Stream, sink: trio.abc.Stream, carried: Carried
         await source.receive_into(plain_sink, carried)
     else:
         await _copy_turns(source, sink, carried)
-    await _write(sink, b"")
 
 
 async def _copy_turns(source: trio.abc.Stream, sink: trio.abc.Stream, carried: Carried) -> None:
@@ -195,10 +215,15 @@ def _next_limit(
     return min(limits)
 
 
-def _failed(error: Exception) -> ConnectionFailed:
+def _failed(error: Exception, side: _Side) -> ConnectionFailed:
     """The failure for whoever started the relay; its cause keeps what happened, for who wants to try again."""
-    cause = error.__cause__
-    broken = f"the connection broke off ({cause if isinstance(cause, OSError) else error})"
-    failed = ConnectionFailed(str(error) if isinstance(error, PytunnelError) else broken)
+    failed = ConnectionFailed(str(error) if isinstance(error, PytunnelError) else _broken_off(error, side))
     failed.__cause__ = error
     return failed
+
+
+def _broken_off(error: Exception, side: _Side) -> str:
+    cause = error.__cause__
+    reason = cause.strerror if isinstance(cause, OSError) else str(error)
+    advice = "; its log says why" if isinstance(side.stream, TlsStream) else ""
+    return f"{side.name} broke the connection off ({reason}){advice}"

@@ -237,7 +237,7 @@ class Tunnel:
             far = await self._reach_while_wanted(accepted, connection)
             self._observe(connection)
             async with places.kept_alive(_carrier(near), _carrier(far)):
-                await relay(near, far, connection.traffic, idle_limit=self._limits.idle, mute_limit=self._limits.mute)
+                await self._relay(near, far, connection)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await _break_off(near)
@@ -248,6 +248,11 @@ class Tunnel:
             await near.aclose()
         finally:
             await far.aclose()
+
+    async def _relay(self, near: Stream, far: Stream, connection: Connection) -> None:
+        names = connection.source, connection.target
+        limits = self._limits
+        await relay(near, far, connection.traffic, names=names, idle_limit=limits.idle, mute_limit=limits.mute)
 
     async def _reach_while_wanted(self, accepted: Stream, connection: Connection) -> Stream:
         self._reaching[connection] = reaching = Reaching(accepted)

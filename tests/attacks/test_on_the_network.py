@@ -5,8 +5,9 @@ Names are matched in tests/unit/test_identity.py, in every spelling; here are th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,7 +27,9 @@ from pytunnel.tls.errors import HandshakeError, PeerRejected, TlsError
 from pytunnel.tls.identity import ExpectedPeer
 from pytunnel.tls.settings import TlsSettings
 from pytunnel.tls.stream import TlsStream
-from tests.support.concurrency import in_trio_without_waiting
+from pytunnel.transport.sockets import SocketStream
+from tests.support import openssl
+from tests.support.concurrency import in_trio, in_trio_without_waiting
 from tests.support.credentials import context_of, settings_of
 from tests.support.ends import NODE1, NODE2, Ends
 from tests.support.handshakes import outcomes, stream_pair
@@ -304,7 +307,28 @@ async def finishes(client: SSL.Connection, transport: trio.abc.Stream, *, answer
 @in_trio_without_waiting
 async def test_who_demands_answers_and_takes_none_is_cut_off() -> None:
     """Its own way of one word each time makes us say one: what can't be sent would fill the memory."""
-    ours, theirs = lockstep_stream_pair()
+    async with met_by_an_attacker(lockstep_stream_pair) as (client, attacker, theirs), trio.open_nursery() as nursery:
+
+        async def demand() -> None:
+            while True:
+                await theirs.send_all(request_to_renegotiate(attacker))
+
+        nursery.start_soon(client.send_all, b"what the attacker does not take")
+        nursery.start_soon(demand)
+        with pytest.raises(TlsError, match="it demands answers, and does not take them"):
+            await client.receive_some()
+        nursery.cancel_scope.cancel()
+
+
+Pair = Callable[[], tuple[trio.abc.HalfCloseableStream, trio.abc.HalfCloseableStream]]
+
+
+@asynccontextmanager
+async def met_by_an_attacker(
+    pair: Pair = memory_stream_pair,
+) -> AsyncIterator[tuple[TlsStream, SSL.Connection, trio.abc.HalfCloseableStream]]:
+    """A client of ours after its handshake with a server that may do anything; TLS 1.2, for its renegotiation."""
+    ours, theirs = pair()
     context = context_of(CLIENT, [CA], maximum="1.2")
     client = TlsStream(ours, context, Side.CLIENT, place="the peer", expected=ExpectedPeer())
     attacker = SSL.Connection(careless(SERVER))
@@ -313,16 +337,35 @@ async def test_who_demands_answers_and_takes_none_is_cut_off() -> None:
         nursery.start_soon(client.handshake)
         while not await finishes(attacker, theirs):
             pass
+    yield client, attacker, theirs
 
-    async def demand() -> None:
-        while True:
-            assert lib.SSL_renegotiate(attacker._ssl) == 1
-            attacker.do_handshake()
-            await theirs.send_all(attacker.bio_read(65536))
 
+def request_to_renegotiate(attacker: SSL.Connection) -> bytes:
+    assert lib.SSL_renegotiate(attacker._ssl) == 1
+    attacker.do_handshake()
+    return attacker.bio_read(65536)
+
+
+@pytest.mark.parametrize("updates", [1000, 20])
+@in_trio
+async def test_new_keys_without_data_in_between_are_a_reason_to_end_if_there_are_many(
+    tmp_path: Path, updates: int
+) -> None:
+    """Each costs a derivation of keys before others have their turn, and thousands fit into what is read at once."""
+    files = settings_of(tmp_path / "attacker", CLIENT, [CA])
+    theirs, ours = socket.socketpair()
+    transport = SocketStream(trio.socket.from_stdlib_socket(ours))
+    server = TlsStream(
+        transport, context_of(SERVER, [CA]), Side.SERVER, place="the peer", expected=ExpectedPeer((NODE1,))
+    )
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(client.send_all, b"what the attacker does not take")
-        nursery.start_soon(demand)
-        with pytest.raises(TlsError, match="it demands answers, and does not take them"):
-            await client.receive_some()
-        nursery.cancel_scope.cancel()
+        nursery.start_soon(trio.to_thread.run_sync, openssl.update_keys, theirs, files, updates, b"data")
+        await server.handshake()
+        await trio.sleep(0.2)  # so that they come together
+        if updates > 100:
+            with pytest.raises(TlsError, match="it sends nothing but messages of TLS itself"):
+                await server.receive_some()
+        else:
+            assert await server.receive_some() == b"data"
+        await trio.aclose_forcefully(transport)
+    theirs.close()

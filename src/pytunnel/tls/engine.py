@@ -32,6 +32,7 @@ class Engine:
         self.broken = False
         self.failure: TlsError | None = None
         self._tls = SSL.Connection(context)
+        records.read_one_message_at_a_time(self._tls)
         self._verification = Verification(place, expected)
         self._tls.set_app_data(self._verification)
         self._ciphertext: Bytes = b""  # where OpenSSL reads: it must not go away before all is read

@@ -27,6 +27,7 @@ MOST_UNSAID = 4096
 
 _PIECE = 32 * 1024  # what OpenSSL is given to encrypt at once: its memory BIO never shrinks, and most connections idle
 _PIECE_AND_REST = _PIECE + 1024  # rsync writes 64 KiB and a few bytes, which are not worth a call of their own
+_MOST_EMPTY = 32  # messages without data in one turn; each may cost a derivation of keys, and 14,000 fit into a turn
 _KEPT = 16  # buffers that wait for their next use
 
 Buffer = Any  # char[ROOM] of cffi, or a pointer into it; cffi has no types
@@ -63,6 +64,11 @@ def view(buffer: Buffer, size: int) -> memoryview:
     return memoryview(ffi.buffer(buffer, size))
 
 
+def read_one_message_at_a_time(connection: SSL.Connection) -> None:
+    """Let `decrypt` count messages without data: pyOpenSSL has OpenSSL read on until there is some, however many."""
+    lib.SSL_clear_mode(connection._ssl, lib.SSL_MODE_AUTO_RETRY)
+
+
 def feed(connection: SSL.Connection, ciphertext: bytes | bytearray | memoryview) -> None:
     """Let OpenSSL read `ciphertext` from now on; it must have read all that it was fed before.
 
@@ -83,13 +89,24 @@ def decrypt(connection: SSL.Connection, buffer: Buffer, limit: int) -> tuple[int
     broke the connection. OpenSSL tells it only once.
     """
     ssl, read = connection._ssl, lib.SSL_read
-    size = 0
+    size = empty = 0
     while size < limit:
         got = read(ssl, buffer + size, limit - size)
-        if got <= 0:
-            return size, _what_ended(connection, got)
-        size += got
+        if got > 0:
+            size += got
+        elif (ended := _what_ended(connection, got)) is not None or not _unread(connection):
+            return size, ended
+        else:  # a message of TLS itself
+            empty += 1
+            if empty > _MOST_EMPTY:
+                return size, SSL.Error([("", "", "it sends nothing but messages of TLS itself")])
     return size, None
+
+
+def _unread(connection: SSL.Connection) -> int:
+    """How many bytes OpenSSL was fed and has not read."""
+    size: int = lib.BIO_get_mem_data(connection._into_ssl, ffi.NULL)
+    return size
 
 
 def _what_ended(connection: SSL.Connection, result: int) -> SSL.Error | None:

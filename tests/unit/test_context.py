@@ -58,6 +58,7 @@ async def test_ends_without_a_common_cipher_say_so() -> None:
         context_of(NODE2, BOTH, maximum="1.2", ciphers="ECDHE-ECDSA-AES256-GCM-SHA384"),
     )
     assert "no TLS version or cipher in common (no shared cipher)" in said[0]
+    assert "refused the TLS handshake, perhaps because no cipher is in common" in said[1]
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,15 @@ async def test_a_peer_that_breaks_off_is_told_apart_from_one_that_closes() -> No
         await stream.handshake()
 
 
+@in_trio_without_waiting
+async def test_a_peer_that_says_good_bye_in_the_handshake_has_closed_the_connection() -> None:
+    transport, talker = memory_stream_pair()
+    client = TlsStream(transport, CLIENT, Side.CLIENT, place="the server", expected=ANYONE)
+    await talker.send_all(b"\x15\x03\x03\x00\x02\x01\x00")  # close_notify
+    with pytest.raises(HandshakeError, match="the server closed the connection during the TLS handshake"):
+        await client.handshake()
+
+
 # Who is refused.
 
 

@@ -53,6 +53,8 @@ class Engine:
             self._tls.do_handshake()
         except SSL.WantReadError:
             return None
+        except SSL.ZeroReturnError as error:
+            raise self.break_off("closed the connection") from error
         except SSL.Error as error:
             self.broken = True
             raise self._handshake_error(error) from error

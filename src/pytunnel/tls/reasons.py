@@ -35,4 +35,7 @@ def incompatible(place: str, reason: str, *, heard: bool) -> Incompatible | None
         return Incompatible(f"{place} does not speak TLS here ({reason}); is it the right port?")
     if "no shared cipher" in reason or "protocol version" in reason or "unsupported protocol" in reason:
         return Incompatible(f"{place} and this end have no TLS version or cipher in common ({reason})")
+    if "alert handshake failure" in reason:
+        words = "refused the TLS handshake, perhaps because no cipher is in common"
+        return Incompatible(f"{place} {words} ({reason}); its log says why")
     return None

@@ -69,6 +69,16 @@ async def test_a_file_that_is_written_is_noticed(tmp_path: Path) -> None:
 
 
 @in_trio_without_waiting
+async def test_a_file_that_is_written_by_another_of_its_names_is_noticed(tmp_path: Path) -> None:
+    """As one that is mounted into a container."""
+    file, other = tmp_path / "a.pem", tmp_path / "elsewhere" / "b.pem"
+    file.write_text("old")
+    other.parent.mkdir()
+    other.hardlink_to(file)
+    assert await notices([file], lambda: other.write_text("new"))
+
+
+@in_trio_without_waiting
 async def test_a_file_that_takes_another_s_place_is_noticed(tmp_path: Path) -> None:
     file, other = tmp_path / "a.pem", tmp_path / "b.pem"
     file.write_text("old")

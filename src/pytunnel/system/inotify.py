@@ -45,7 +45,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`name` of `directory` changed; "" is the directory itself. None: changes were lost, anything may have changed."""
+    """`name` of `directory` changed; "" is the directory, or file, itself. None: changes were lost, anything may have changed."""
 
     directory: Path | None
     name: str
@@ -61,7 +61,7 @@ class Inotify:
         self._descriptor: int = _libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
         if self._descriptor < 0:
             raise _failed()
-        self._directories: dict[int, set[Path]] = {}  # one watch each, also where mounts or links give it two paths
+        self._watched: dict[int, set[Path]] = {}  # one watch each, also where mounts or links give it two paths
 
     def __enter__(self) -> Self:
         return self
@@ -73,11 +73,19 @@ class Inotify:
 
     def add(self, directory: Path, *, contents: bool) -> None:
         """Watch a directory's entries too, and what is written to its files if `contents`. Raises OSError."""
-        mask = _ENTRIES | _CONTENTS if contents else _ENTRIES
-        watch = _libc.inotify_add_watch(self._descriptor, os.fsencode(directory), mask)
+        self._add(directory, _ENTRIES | _CONTENTS if contents else _ENTRIES)
+
+    def add_file(self, file: Path) -> None:
+        """Watch a file itself: its directory does not see what is written to it by another of its names, as where it is
+        mounted there. Raises OSError.
+        """
+        self._add(file, _CONTENTS | _IN_ATTRIB | _IN_MASK_ADD)
+
+    def _add(self, path: Path, mask: int) -> None:
+        watch = _libc.inotify_add_watch(self._descriptor, os.fsencode(path), mask)
         if watch < 0:
             raise _failed()
-        self._directories.setdefault(watch, set()).add(directory)
+        self._watched.setdefault(watch, set()).add(path)
 
     async def changes(self) -> list[Change]:
         """Wait for changes, and return all that there are."""
@@ -95,7 +103,7 @@ class Inotify:
             start += _HEAD.size
             name = os.fsdecode(events[start : start + length].rstrip(b"\0"))
             start += length
-            for directory in {None} if mask & _IN_Q_OVERFLOW else self._directories.get(watch, {None}):
+            for directory in {None} if mask & _IN_Q_OVERFLOW else self._watched.get(watch, {None}):
                 yield Change(directory, name)
 
 

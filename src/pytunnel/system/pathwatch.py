@@ -61,6 +61,7 @@ class PathWatch:
         self._names: dict[Path, set[str]] = {}
         self._whole: set[Path] = set()
         self._last: set[Path] = set()  # where the files themselves are; others may be written to all the time, as /tmp
+        self._files: set[Path] = set()
         self.unwatched: list[Path] = []
         for path in paths:
             self._note(path)
@@ -73,6 +74,9 @@ class PathWatch:
         try:
             for directory in sorted({*self._names, *self._whole}):
                 self._add(directory)
+            for file in sorted(self._files):
+                with suppress(OSError):  # it is not there, or closed to us: its directory is watched
+                    self._inotify.add_file(file)
         except BaseException:
             self._inotify.close()
             raise
@@ -110,7 +114,8 @@ class PathWatch:
                 raise
 
     def _note(self, path: Path) -> None:
-        directory = Path("/")
+        directory, name = Path("/"), ""
         for directory, name in lookups(path):
             self._names.setdefault(directory, set()).add(name)
         self._last.add(directory)
+        self._files.add(directory / name)

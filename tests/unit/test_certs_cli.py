@@ -112,6 +112,26 @@ def test_the_new_ca_comes_into_the_bundle(tmp_path: Path) -> None:
     assert (options.out, options.force) == (bundle.path, True)
 
 
+def lines_for_lists(folder: Path, new: Identity) -> tuple[str, argparse.Namespace]:
+    """What is said of a bundle with revocation lists, and the command behind it."""
+    bundle = Bundle(Path("my bundle.crt"), ())
+    step = Step(Goal.TRUST_BOTH, Progress.NOW, bundles=(bundle,), listless=(bundle,))
+    sentence, line = advice(folder, step, new)
+    return sentence, parse(shlex.split(line)[1:])
+
+
+def test_the_new_ca_s_revocation_list_comes_into_a_bundle_that_has_others(tmp_path: Path) -> None:
+    sentence, options = lines_for_lists(tmp_path, CA)
+    assert "it needs the new CA's first" in sentence
+    assert options.files == [Path("my bundle.crt"), tmp_path / "new ca.crt", tmp_path / "new ca.crl"]
+
+
+def test_no_revocation_list_is_asked_for_from_a_node_that_signs_itself(tmp_path: Path) -> None:
+    sentence, options = lines_for_lists(tmp_path, make_self_signed(NAMES, valid_for(9), make_key()))
+    assert "take them out first" in sentence
+    assert options.files == [Path("my bundle.crt"), tmp_path / "new ca.crt"]
+
+
 def test_the_old_ca_leaves_the_bundle(tmp_path: Path) -> None:
     bundle = Bundle(Path("my bundle.crt"), ())
     (line,) = advice(tmp_path, Step(Goal.DROP_OLD, Progress.NOW, bundles=(bundle,)), CA)

@@ -9,7 +9,7 @@ from pathlib import Path
 from cryptography import x509
 
 from pytunnel.certs.authority import is_authority, read_ca
-from pytunnel.certs.rotation import Goal, NodeFile, Step
+from pytunnel.certs.rotation import Bundle, Goal, NodeFile, Step
 from pytunnel.tls.credentials import holds_key
 from pytunnel.tls.identity import alternatives, common_names
 
@@ -18,6 +18,9 @@ def advise(step: Step, old: Path, new: Path) -> Iterator[str]:
     """A line for each file that the step still has to change; `old` and `new` are the CAs' files."""
     for bundle in step.bundles:
         change = [str(new)] if step.goal is Goal.TRUST_BOTH else ["--without", str(old)]
+        if bundle in step.listless:
+            yield from _ask_for_list(bundle, new)
+            change += [str(_list_file(new))] if is_authority(read_ca(new)) else []
         yield _line(["bundle", str(bundle.path), *change, "--out", str(bundle.path), "--force"])
     for node in step.nodes:
         if is_authority(read_ca(new)):
@@ -26,6 +29,23 @@ def advise(step: Step, old: Path, new: Path) -> Iterator[str]:
             )
         else:
             yield f"put {new} and its key in the place of {node.path} and its key"
+
+
+def _ask_for_list(bundle: Bundle, new: Path) -> Iterator[str]:
+    if is_authority(read_ca(new)):
+        yield (
+            f"{bundle.path} holds revocation lists (CRL), so it needs the new CA's first, or nobody of that CA is let "
+            f"in: get it from the CA (openssl ca -gencrl) as {_list_file(new)}"
+        )
+    else:
+        yield (
+            f"{bundle.path} holds revocation lists (CRL), which don't go together with a certificate that is no CA's: "
+            "take them out first"
+        )
+
+
+def _list_file(ca: Path) -> Path:
+    return ca.with_suffix(".crl")
 
 
 def _names(node: NodeFile) -> list[str]:

@@ -24,7 +24,7 @@ from pytunnel.certs.names import Names, parse_names
 from pytunnel.certs.showing import describe_file
 from pytunnel.certs.storing import NewFile, write_files
 from pytunnel.system import logs
-from pytunnel.tls.credentials import describe_name, describe_subject, expiry_date, read_certificates, read_lists
+from pytunnel.tls.credentials import describe_name, describe_subject, expiry_date, read_lists
 from pytunnel.tls.identity import presented_names
 from pytunnel.tunnel.securing import expected_at
 
@@ -115,7 +115,7 @@ def run_rotate(arguments: argparse.Namespace) -> int:
     change = rotation.Change(
         old=read_ca(arguments.old),
         new=read_ca(arguments.new),
-        bundles=[rotation.Bundle(path, tuple(read_certificates(path, "CA file"))) for path in arguments.ca],
+        bundles=[rotation.Bundle.read(path) for path in arguments.ca],
         nodes=[rotation.NodeFile.read(path) for path in arguments.files],
     )
     steps = rotation.plan(change)

@@ -28,3 +28,21 @@ def test_a_bundle_with_revocation_lists_gets_the_new_ca_s_before_a_node_is_renew
         certs(tmp_path, *command)
         certs(tmp_path, "verify", "--ca", "bundle.crt", "node1.crt")
     assert commands_of_the_moment(certs(tmp_path, *state)) == []
+
+
+def test_files_with_the_server_s_own_names_are_renewed_and_put_in_place(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        stored_ca(tmp_path, name)
+    certs(tmp_path, "node", "node1", "--ca", "old.crt", "--ca-key", "old.key", "--out", "node1")
+    (tmp_path / "node1.crt").rename(tmp_path / "server-cert.pem")
+    (tmp_path / "node1.key").rename(tmp_path / "server-key.pem")
+    certs(tmp_path, "bundle", "old.crt", "new.crt", "--out", "bundle.crt")
+    state = ("rotate", "--old", "old.crt", "--new", "new.crt", "--ca", "bundle.crt", "server-cert.pem")
+    output = certs(tmp_path, *state, code=1)
+    (command,) = commands_of_the_moment(output)
+    certs(tmp_path, *command)
+    assert "put server-cert-new.crt in place of server-cert.pem, and server-cert-new.key in place of" in output
+    (tmp_path / "server-cert-new.crt").rename(tmp_path / "server-cert.pem")
+    (tmp_path / "server-cert-new.key").rename(tmp_path / "server-key.pem")
+    certs(tmp_path, "verify", "--ca", "bundle.crt", "--key", "server-key.pem", "server-cert.pem")
+    assert "3. now: " in certs(tmp_path, *state, code=1)

@@ -91,10 +91,22 @@ def test_a_combined_file_stays_a_combined_file(tmp_path: Path) -> None:
     assert (options.out, options.combined) == (str(tmp_path / "node1"), True)
 
 
-def test_a_name_without_an_ending_is_kept_whole(tmp_path: Path) -> None:
-    old = lab.self_signed("node1")
-    options = renewal(tmp_path, node_file(tmp_path, "node1.my", old.certificate_pem().decode()))
-    assert (options.names, options.out) == (["node1"], str(tmp_path / "node1.my"))
+@pytest.mark.parametrize("name", ["server-cert.pem", "tls.cer", "node1.my"])
+def test_a_file_with_a_name_that_certs_node_does_not_give_is_replaced_by_hand(tmp_path: Path, name: str) -> None:
+    file = node_file(tmp_path, name, lab.self_signed("node1").certificate_pem().decode())
+    line, sentence = advice(tmp_path, Step(Goal.RENEW, Progress.NOW, nodes=(file,)), CA)
+    out = f"{tmp_path / Path(name).stem}-new"
+    options = parse(shlex.split(line)[1:])
+    assert (options.names, options.out, options.combined, options.force) == (["node1"], out, False, False)
+    assert sentence == f"put {out}.crt in place of {file.path}, and {out}.key in place of the file of its key"
+
+
+def test_a_combined_file_with_another_ending_is_replaced_by_hand(tmp_path: Path) -> None:
+    file = node_file(tmp_path, "node1.crt", lab.self_signed("node1").combined_pem().decode())
+    line, sentence = advice(tmp_path, Step(Goal.RENEW, Progress.NOW, nodes=(file,)), CA)
+    options = parse(shlex.split(line)[1:])
+    assert (options.out, options.combined, options.force) == (str(tmp_path / "node1-new"), True, False)
+    assert sentence == f"put {tmp_path / 'node1-new.pem'} in place of {file.path}"
 
 
 def test_a_new_certificate_that_is_no_ca_is_put_in_the_old_one_s_place(tmp_path: Path) -> None:

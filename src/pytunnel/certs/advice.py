@@ -24,9 +24,7 @@ def advise(step: Step, old: Path, new: Path) -> Iterator[str]:
         yield _line(["bundle", str(bundle.path), *change, "--out", str(bundle.path), "--force"])
     for node in step.nodes:
         if is_authority(read_ca(new)):
-            yield _line(
-                ["node", *_names(node), "--ca", str(new), "--ca-key", str(new.with_suffix(".key")), *_out(node)]
-            )
+            yield from _renewal(node, new)
         else:
             yield f"put {new} and its key in the place of {node.path} and its key"
 
@@ -56,10 +54,18 @@ def _names(node: NodeFile) -> list[str]:
     return (words or ["NAME"]) + [word for address in addresses if address not in words for word in ("--ip", address)]
 
 
-def _out(node: NodeFile) -> list[str]:
-    ending = node.path.suffix in (".crt", ".pem")  # what is behind the dot of node1.my is no ending
-    path = node.path.with_suffix("") if ending else node.path
-    return ["--out", str(path), *(["--combined"] if holds_key(node.path) else []), "--force"]
+def _renewal(node: NodeFile, new: Path) -> Iterator[str]:
+    """The command that replaces the node's files, or makes new ones where `certs node` can't give them their names."""
+    combined = holds_key(node.path)
+    ending = ".pem" if combined else ".crt"
+    fits = node.path.suffix == ending
+    out = node.path.with_suffix("") if fits else node.path.with_name(f"{node.path.stem}-new")
+    options = [*(["--combined"] if combined else []), *(["--force"] if fits else [])]
+    authority = ["--ca", str(new), "--ca-key", str(new.with_suffix(".key"))]
+    yield _line(["node", *_names(node), *authority, "--out", str(out), *options])
+    if not fits:
+        keys = "" if combined else f", and {out}.key in place of the file of its key"
+        yield f"put {out}{ending} in place of {node.path}{keys}"
 
 
 def _line(words: list[str]) -> str:

@@ -21,6 +21,7 @@ from pytunnel.tls.credentials import (
     describe_name,
     describe_subject,
     expiry_date,
+    has_pss_key,
     holds_key,
     key_warnings,
     read_certificates,
@@ -150,6 +151,8 @@ def _chain_mistakes(own: x509.Certificate, chain: Sequence[x509.Certificate]) ->
 def _key_mistakes(subject: Subject, own: x509.Certificate) -> _Mistakes:
     combined = subject.key is None
     if combined and not holds_key(subject.path):
+        if has_pss_key(own):
+            yield Level.WARNING, "its key is an RSA-PSS key: other programs can use it, but no node that runs pytunnel"
         return
     key_file = subject.key or subject.path
     try:

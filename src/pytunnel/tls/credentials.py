@@ -20,6 +20,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.x509.oid import PublicKeyAlgorithmOID
 
 from pytunnel.tls.errors import CredentialsError, MissingFile
 from pytunnel.tls.identity import MALFORMED
@@ -271,7 +272,7 @@ def key_warnings(path: Path) -> tuple[str, ...]:
 
 
 def check_key(key: PrivateKey, key_file: Path, certificate: x509.Certificate, path: Path) -> None:
-    """Raise CredentialsError unless the key of `key_file` is the one of the certificate of `path`."""
+    """Raise CredentialsError unless the key of `key_file` is the one of the certificate of `path`, and of use to us."""
     with _understood(path):
         name, public = describe_subject(certificate), _public_bytes(certificate.public_key())
     if _public_bytes(key.public_key()) != public:
@@ -279,6 +280,19 @@ def check_key(key: PrivateKey, key_file: Path, certificate: x509.Certificate, pa
             f"the key in {key_file} does not belong to the certificate "
             f"{name} in {path}; give the key that this certificate was made with"
         )
+    if has_pss_key(certificate):
+        raise CredentialsError(
+            f"the key of the certificate {name} in {path} is an RSA-PSS key, which can't be used here; "
+            "make an ordinary RSA key, or one on the curve P-256"
+        )
+
+
+def has_pss_key(certificate: x509.Certificate) -> bool:
+    """Whether its key is for RSA-PSS alone: cryptography hands OpenSSL an ordinary RSA key, which then doesn't fit.
+
+    A peer with such a key is none of our concern: OpenSSL verifies it.
+    """
+    return certificate.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS
 
 
 def check_dates(certificate: x509.Certificate, path: Path, now: datetime.datetime) -> None:

@@ -52,6 +52,18 @@ USAGES = {
     "mail": (ExtendedKeyUsageOID.EMAIL_PROTECTION,),
     "any": (ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,),
 }
+NETSCAPE_TYPE = x509.ObjectIdentifier("2.16.840.1.113730.1.1")
+# DER of bit strings: the number of unused bits, and the bits in one octet.
+NETSCAPE_TYPES = {
+    "none": None,
+    "nothing": b"\x03\x01\x00",
+    "client": b"\x03\x02\x07\x80",
+    "server": b"\x03\x02\x06\x40",
+    "both": b"\x03\x02\x06\xc0",
+    "TLS CA": b"\x03\x02\x02\x04",
+    "mail CA": b"\x03\x02\x01\x02",
+    "both and CA": b"\x03\x02\x02\xc4",
+}
 KEY_USAGES = ("digital_signature", "key_encipherment", "key_agreement", "key_cert_sign")
 NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)
@@ -68,8 +80,10 @@ class Shape:
     begin: int = -1
     end: int = 1
     digest: str = "sha256"
+    netscape: str = "none"
 
 
+netscape_types = st.just("none") | st.sampled_from(sorted(NETSCAPE_TYPES))
 shapes = st.builds(
     Shape,
     key=st.sampled_from(sorted(KEYS)),
@@ -79,6 +93,7 @@ shapes = st.builds(
     begin=st.sampled_from([-3, -3, -3, 2]),
     end=st.sampled_from([3, 3, 3, -1]),
     digest=st.sampled_from(["sha256", "sha256", "sha1"]),
+    netscape=netscape_types,
 )
 ca_shapes = st.builds(
     Shape,
@@ -89,6 +104,7 @@ ca_shapes = st.builds(
     begin=st.sampled_from([-3, -3, -3, 2]),
     end=st.sampled_from([3, 3, 3, -1]),
     digest=st.sampled_from(["sha256", "sha1"]),
+    netscape=netscape_types,
 )
 
 
@@ -116,6 +132,8 @@ def make(name: str, shape: Shape, key: PrivateKey, issuer: Made | None = None) -
         others = ("content_commitment", "data_encipherment", "crl_sign", "encipher_only", "decipher_only")
         bits = {usage: usage in shape.usage for usage in KEY_USAGES} | dict.fromkeys(others, False)
         builder = builder.add_extension(x509.KeyUsage(**bits), critical=True)
+    if (netscape := NETSCAPE_TYPES[shape.netscape]) is not None:
+        builder = builder.add_extension(x509.UnrecognizedExtension(NETSCAPE_TYPE, netscape), critical=False)
     signer = issuer.key if issuer else key
     if isinstance(signer, ed25519.Ed25519PrivateKey):
         return Made(builder.sign(signer, None), key)
@@ -182,6 +200,20 @@ def test_a_chain_is_judged_as_in_a_handshake(shape: Shape, middle: Shape, top: S
     own = make("node", shape, KEYS[shape.key], ca)
     chain = [ca] if shown else []
     assert is_refused(own, chain, [root]) == handshake_refuses(own, chain, [root])
+
+
+@pytest.mark.parametrize("netscape", sorted(NETSCAPE_TYPES))
+def test_the_type_that_old_recipes_set_is_judged_as_in_a_handshake(netscape: str) -> None:
+    own = make("node", Shape(netscape=netscape), KEYS["P-256"])
+    assert is_refused(own, [], [own]) == handshake_refuses(own, [], [own])
+
+
+@pytest.mark.parametrize("netscape", sorted(NETSCAPE_TYPES))
+@pytest.mark.parametrize("authority", [True, None])
+def test_a_ca_s_type_that_old_recipes_set_is_judged_as_in_a_handshake(netscape: str, authority: bool | None) -> None:
+    ca = make("CA", Shape(netscape=netscape, authority=authority), CA_KEYS["P-256"])
+    own = make("node", Shape(), KEYS["P-256"], ca)
+    assert is_refused(own, [], [ca]) == handshake_refuses(own, [], [ca])
 
 
 @pytest.mark.parametrize("name", ["CA", "node"])

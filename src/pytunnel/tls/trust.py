@@ -36,6 +36,11 @@ _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 _BOTH_ROLES = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
 
+# Netscape's extension from before there was an extended key usage: old recipes still set it, and OpenSSL heeds it.
+_NETSCAPE_TYPE = x509.ObjectIdentifier("2.16.840.1.113730.1.1")
+_NETSCAPE_BOTH_ROLES = 0x80 | 0x40
+_NETSCAPE_TLS_CA, _NETSCAPE_ANY_CA = 0x04, 0x07
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -121,7 +126,28 @@ def _purpose_error(certificate: x509.Certificate, depth: int) -> int:
     usage = _extension(certificate, x509.KeyUsage)
     if depth == 0 and usage is not None and not (usage.digital_signature or usage.key_agreement):
         return _INVALID_PURPOSE
-    return _OK
+    return _INVALID_PURPOSE if _netscape_type_forbids(certificate, depth) else _OK
+
+
+def _netscape_type_forbids(certificate: x509.Certificate, depth: int) -> bool:
+    bits = _netscape_type(certificate)
+    if bits is None:
+        return False
+    if depth == 0:
+        return bits & _NETSCAPE_BOTH_ROLES != _NETSCAPE_BOTH_ROLES
+    # Of a CA it is asked only where nothing else says that it is one.
+    silent = not (_extension(certificate, x509.BasicConstraints) or _extension(certificate, x509.KeyUsage))
+    return silent and bits & _NETSCAPE_ANY_CA != 0 and not bits & _NETSCAPE_TLS_CA
+
+
+def _netscape_type(certificate: x509.Certificate) -> int | None:
+    """The bits of the extension, all in the first octet of a bit string; None where there is no such extension."""
+    try:
+        value = certificate.extensions.get_extension_for_oid(_NETSCAPE_TYPE).value
+    except x509.ExtensionNotFound:
+        return None
+    bits = value.public_bytes()[3:]  # behind the tag, the length and the number of unused bits
+    return bits[0] if bits else 0
 
 
 def _key_error(certificate: x509.Certificate, depth: int) -> int:

@@ -29,7 +29,10 @@ _REASONS = {
     21: "its issuer is not in our CA file; add the issuer's certificate there",
     23: "it is revoked",
     24: "it is not allowed to issue certificates",
-    26: "it may not be used for this (key usage, extended key usage); make it for server and client authentication",
+    26: (
+        "it may not be used for this (key usage, extended key usage, nsCertType); "
+        "make it for server and client authentication"
+    ),
     66: "its key is too short; 2048 bits is the least for RSA",
     67: "its key is too short; 2048 bits is the least for RSA",
     68: "its signature's digest is too weak; use SHA-256",

@@ -17,9 +17,10 @@ def intermediate(
     name: str,
     *,
     days: int = 100,
+    key: lab.PrivateKey | None = None,
 ) -> lab.Identity:
     """A CA that `issuer` has made, which began a hundred days ago and ends in `days` days."""
-    own_key = lab.elliptic_key()
+    own_key = key or lab.elliptic_key()
     now = datetime.now(UTC)
     builder = x509.CertificateBuilder(
         issuer.certificate.subject,

@@ -15,6 +15,7 @@ from cryptography.exceptions import InvalidSignature
 
 from pytunnel.certs.findings import Finding, Level
 from pytunnel.tls.credentials import (
+    chain_end,
     check_dates,
     check_key,
     days_left,
@@ -39,10 +40,10 @@ from pytunnel.tls.identity import (
     parse_address,
     presented_names,
 )
-from pytunnel.tls.trust import find_refusal
+from pytunnel.tls.trust import EXPIRED, find_refusal
 from pytunnel.tls.verification import explain
 
-_NOT_YET_VALID, _EXPIRED = 9, 10  # X509_V_ERR_*: what check_dates says with the date
+_NOT_YET_VALID = 9  # X509_V_ERR_*; check_dates says this and EXPIRED with the date
 SOON = 30
 """Days before its end in which a certificate is warned of: enough to renew those of a cluster without haste."""
 
@@ -185,8 +186,11 @@ def _trust_mistakes(
             f"its name {describe_subject(own)} is also the name of its CA, so programs take it for self-signed; "
             "make it with a common name of its own",
         )
-    elif refusal is not None and not (refusal.depth == 0 and refusal.error in (_NOT_YET_VALID, _EXPIRED)):
+    elif refusal is not None and not (refusal.depth == 0 and refusal.error in (_NOT_YET_VALID, EXPIRED)):
         yield Level.FAULT, explain(refusal)
+    for item in chain:
+        if days_left(item, now) < SOON and (refusal is None or refusal.certificate != item):
+            yield Level.WARNING, chain_end(item, now)
 
 
 def _name_mistakes(own: x509.Certificate) -> _Mistakes:

@@ -10,7 +10,7 @@ import datetime
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from cryptography.x509.oid import PublicKeyAlgorithmOID
 from pytunnel.tls.errors import CredentialsError, MissingFile
 from pytunnel.tls.identity import MALFORMED
 from pytunnel.tls.settings import TlsSettings
+from pytunnel.tls.trust import EXPIRED, find_refusal
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 
@@ -68,12 +69,13 @@ def load_credentials(settings: TlsSettings, *, now: datetime.datetime | None = N
     key = read_key(key_file, combined=settings.key is None)
     check_dates(own, settings.certificate, moment)
     check_key(key, key_file, own, settings.certificate)
+    trusted = _read_trusted(settings)
     return Credentials(
         own,
         tuple(chain),
         key,
-        trusted=_read_trusted(settings),
-        warnings=key_warnings(key_file),
+        trusted=trusted,
+        warnings=(*key_warnings(key_file), *_chain_warnings(own, chain, trusted, settings.certificate, moment)),
         revoked=(*read_revoked(settings.revoked), *_revoked_beside_trusted(settings)),
         pinned=_read_pinned(settings),
     )
@@ -305,6 +307,33 @@ def check_dates(certificate: x509.Certificate, path: Path, now: datetime.datetim
     if now < begins:
         begin = begins.isoformat(timespec="seconds")
         raise CredentialsError(f"the certificate {name} in {path} is not valid before {begin}; is the clock right?")
+
+
+def _chain_warnings(
+    own: x509.Certificate,
+    chain: Sequence[x509.Certificate],
+    trusted: Sequence[x509.Certificate],
+    path: Path,
+    now: datetime.datetime,
+) -> tuple[str, ...]:
+    """A certificate behind our own that has ended does no harm where peers have a newer one.
+
+    Raises CredentialsError where peers with our CA file refuse the chain for it.
+    """
+    with _understood(path):
+        ended = [item for item in chain if now > item.not_valid_after_utc]
+        refusal = find_refusal(own, chain, trusted) if ended else None
+    if refusal is not None and refusal.error == EXPIRED and refusal.certificate in ended:
+        check_dates(refusal.certificate, path, now)
+    return tuple(f"in {path}, {chain_end(item, now)}" for item in ended)
+
+
+def chain_end(certificate: x509.Certificate, now: datetime.datetime) -> str:
+    """When a certificate ends, or has ended, that stands behind the node's own in its file."""
+    name, date, days = describe_subject(certificate), expiry_date(certificate), days_left(certificate, now)
+    if days < 0:
+        return f"{name} behind the node's own certificate expired on {date}; put the new one there"
+    return f"{name} behind the node's own certificate expires in {days} days, on {date}; put the new one there"
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from pytunnel.tls.errors import CredentialsError
 
 _OK = 0
 # OpenSSL's numbers, X509_V_ERR_* of openssl/x509_vfy.h.
+EXPIRED = 10
 _INVALID_PURPOSE = 26
 _OWN_KEY_TOO_SMALL = 66
 _CA_KEY_TOO_SMALL = 67

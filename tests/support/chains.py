@@ -20,6 +20,17 @@ def intermediate(
     key: lab.PrivateKey | None = None,
 ) -> lab.Identity:
     """A CA that `issuer` has made, which began a hundred days ago and ends in `days` days."""
+    return made_with(x509.BasicConstraints(ca=True, path_length=None), issuer=issuer, name=name, days=days, key=key)
+
+
+def made_with(
+    *critical: x509.ExtensionType,
+    issuer: lab.Identity,
+    name: str,
+    days: int = 100,
+    key: lab.PrivateKey | None = None,
+) -> lab.Identity:
+    """A certificate with these extensions alone, all of them critical, which began a hundred days ago."""
     own_key = key or lab.elliptic_key()
     now = datetime.now(UTC)
     builder = x509.CertificateBuilder(
@@ -29,5 +40,7 @@ def intermediate(
         x509.random_serial_number(),
         now - 100 * DAY,
         now + days * DAY,
-    ).add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    )
+    for extension in critical:
+        builder = builder.add_extension(extension, critical=True)
     return lab.Identity(builder.sign(issuer.key, hashes.SHA256()), own_key)

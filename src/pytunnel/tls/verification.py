@@ -29,9 +29,19 @@ _REASONS = {
     21: "its issuer is not in our CA file; add the issuer's certificate there",
     23: "it is revoked",
     24: "it is not allowed to issue certificates",
+    25: "more CAs stand below it than its path length allows; let a CA nearer to it issue, or make it anew for more",
     26: (
         "it may not be used for this (key usage, extended key usage, nsCertType); "
         "make it for server and client authentication"
+    ),
+    34: "it has a critical extension that OpenSSL does not know; make it without that, or not critical",
+    47: (
+        "one of its names is not among those that its CA may issue for (name constraints); "
+        "leave that name out, or take another CA"
+    ),
+    48: (
+        "one of its names is among those that its CA may not issue for (name constraints); "
+        "leave that name out, or take another CA"
     ),
     66: "its key is too short; 2048 bits is the least for RSA",
     67: "its key is too short; 2048 bits is the least for RSA",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,20 @@ def test_the_files_in_conf_are_the_readmes(name: str) -> None:
 def test_the_readme_opens_with_the_two_commands() -> None:
     commands = re.findall(r"^ {4}(make \w+)", README, re.MULTILINE)
     assert commands[:2] == ["make demo", "make test"]
+
+
+def test_the_commands_that_the_readme_links_are_there_after_its_installation() -> None:
+    linked = re.findall(r"^ +ln -s /opt/pytunnel/(\S+) /usr/bin/$", README, re.MULTILINE)
+    installed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    there = {"wsrep_sst_rsync_tunnel", *(f".venv/bin/{name}" for name in installed)}
+    assert linked == ["wsrep_sst_rsync_tunnel", ".venv/bin/pytunnel"]
+    assert set(linked) <= there
+
+
+def test_the_demo_without_mariadb_is_run_from_where_it_was_installed() -> None:
+    made, *_ = re.findall(r"python3 -m venv (\S+) && (\S+)/bin/pip install \.$", README, re.MULTILINE)
+    assert made[0] == made[1]
+    assert f"\n    {made[0]}/bin/pytunnel demo\n" in README
 
 
 def test_no_document_tells_to_install_the_package_of_strangers() -> None:

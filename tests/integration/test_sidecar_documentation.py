@@ -49,6 +49,15 @@ def test_systemd_takes_the_drop_ins(tmp_path: Path, unit: str, name: str) -> Non
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_files_of_the_service_are_put_where_no_directory_was_made_before(tmp_path: Path) -> None:
+    (tmp_path / "etc/systemd/system").mkdir(parents=True)  # every systemd has it
+    recipe = re.findall(r"^ {4}((?:cp|install) .*)$", PAGE, re.MULTILINE)
+    for line in recipe:
+        command = line.replace(" /etc/", f" {tmp_path}/etc/")
+        subprocess.run(["bash", "-c", command], cwd=ROOT, timeout=LIMIT, check=True)
+    assert (tmp_path / "etc/pytunnel/sst.toml").read_text() == (ROOT / "conf" / "pytunnel.toml").read_text()
+
+
 def test_the_container_is_given_options_that_there_are() -> None:
     words = shlex.split(example(PAGE, "podman"))
     environment = dict(word.removeprefix("--env=").split("=", 1) for word in words if word.startswith("--env="))

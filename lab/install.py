@@ -4,14 +4,15 @@ The server finds `wsrep_sst_METHOD` on its PATH, before which it puts the direct
 it as its own user. A checkout whose program runs like that is used where it is: that user can read it, and the Python
 of its .venv. Otherwise (a checkout or a Python below a home directory of mode 0700, as root's; an environment that
 isn't the checkout's .venv) the executables, `src` and the environment we run in are copied into the lab's directory,
-laid out like a checkout; where only the environment's base Python is out of reach, the copy is pointed at another
-Python of the same version.
+laid out like a checkout, for every user to read; where only the environment's base Python is out of reach, the copy is
+pointed at another Python of the same version.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -53,11 +54,20 @@ def _copy(directory: Path, account: Account) -> Path:
     shutil.copytree(CHECKOUT / "src", directory / "src", ignore=_NOT_COPIED)
     copied = directory / ".venv"
     shutil.copytree(environment, copied, symlinks=True, ignore=_NOT_COPIED)
+    _open(directory)
     if not _usable(account, directory):
         _point_at(copied, _runnable_python(account))
     if not _usable(account, directory):
         raise LabError(f"the user {account.name} can't run a copy of {environment}; make it with /usr/bin/python3")
     return directory
+
+
+def _open(directory: Path) -> None:
+    """Let every user read it: a checkout made under umask 077 is its owner's alone."""
+    for path in (directory, *directory.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            path.chmod(stat.S_IMODE(mode) | 0o444 | (0o111 if mode & stat.S_IXUSR else 0))
 
 
 def _point_at(environment: Path, python: Path) -> None:

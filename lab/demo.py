@@ -5,6 +5,7 @@ Run as `python -m lab.demo`. It leaves nothing behind, neither at Ctrl-C; the ex
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import signal
@@ -35,6 +36,7 @@ _CLOSING = re.compile(r"^(?P<amount>.*); (?P<security>TLS\S+ \S+) with (?P<peer>
 
 def main() -> int:
     """Show it; the exit status."""
+    os.umask(0o022)  # the servers' user must read what we write
     for number in _ENDING_SIGNALS:
         signal.signal(number, _interrupt)
     try:

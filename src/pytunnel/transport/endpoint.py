@@ -168,13 +168,15 @@ def _parse_tcp(text: str) -> TcpEndpoint:
     scheme, slashes, _ = text.partition("://")
     if slashes:
         raise EndpointError(f"endpoint {text!r}: {scheme}:// means nothing here; expected {_FORMS}")
+    if text.startswith("[") and text.endswith("]"):
+        raise EndpointError(f"endpoint {text!r} has no port; expected [{_parse_bracketed(text, text[1:-1])}]:PORT")
     host, colon, port = text.rpartition(":")
     if not colon:
         raise EndpointError(f"endpoint {text!r} has no port; expected {_FORMS}")
     if host.startswith("[") and host.endswith("]"):
         host = _parse_bracketed(text, host[1:-1])
-    elif ":" in host:
-        raise EndpointError(f"endpoint {text!r}: write an IPv6 address in brackets, as [{host}]:{port}")
+    elif _is_ipv6(text) or _is_ipv6(host):
+        raise EndpointError(f"endpoint {text!r}: write an IPv6 address in brackets, as {_in_brackets(text)}")
     elif not _is_host(host):
         raise EndpointError(f"endpoint {text!r}: {host!r} is not a host name or address; expected {_FORMS}")
     if not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
@@ -183,13 +185,28 @@ def _parse_tcp(text: str) -> TcpEndpoint:
 
 
 def _parse_bracketed(text: str, address: str) -> str:
-    try:
-        IPv6Address(address)
-    except ValueError as error:
-        raise EndpointError(f"endpoint {text!r}: {address!r} in brackets is not an IPv6 address") from error
+    if not _is_ipv6(address):
+        raise EndpointError(f"endpoint {text!r}: {address!r} in brackets is not an IPv6 address")
     return address
+
+
+def _in_brackets(text: str) -> str:
+    """What may be meant by an IPv6 address that stands bare; its last group can be a port as well."""
+    address, _, last = text.rpartition(":")
+    whole = _is_ipv6(text)
+    readings = [f"[{address}]:{last}"] if _is_ipv6(address) and (last.isdecimal() or not whole) else []
+    readings += [f"[{text}]:PORT"] if whole else []
+    return " or ".join(readings)
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_host(host: str) -> bool:
     """Whether a resolver may be asked for it; a `/` betrays a scheme that we don't know, such as http://."""
-    return len(host) <= _LONGEST_HOST_NAME and host.isprintable() and not any(c in " /@[]," for c in host)
+    return len(host) <= _LONGEST_HOST_NAME and host.isprintable() and not any(c in " /@[],:" for c in host)

@@ -106,6 +106,24 @@ async def test_a_port_that_only_root_may_have_is_told_apart(monkeypatch: pytest.
 
 
 @in_trio
+async def test_a_chosen_port_that_landlock_denies_on_the_second_address_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trio.socket.set_custom_hostname_resolver(Names(both=("127.0.0.1", "127.0.0.2")))
+    with trio.socket.socket() as sock:
+        bind = type(sock).bind
+
+    async def permit_port_0(self: trio.socket.SocketType, address: tuple[object, ...]) -> None:
+        if address[1] != 0:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        await bind(self, address)
+
+    monkeypatch.setattr(type(sock), "bind", permit_port_0)
+    with pytest.raises(TransportError, match=r"Landlock denies .*: with port 0 name one, as 127\.0\.0\.1:0"):
+        await listening(TcpEndpoint("both", 0))
+
+
+@in_trio
 async def test_the_bound_address_goes_before_the_endpoint_s() -> None:
     (listener,) = await listening(LOCAL, SocketOptions(bind_host="127.0.0.2"))
     assert host_of(listener) == "127.0.0.2"

@@ -52,14 +52,18 @@ async def open_listeners(endpoint: TcpEndpoint, options: SocketOptions) -> list[
             listener.socket.close()
         reason = os.strerror(error.errno or 0).lower()
         raise TransportError(
-            f"can't listen on {place}: {reason}; {_advice(error)}", port_taken=error.errno == errno.EADDRINUSE
+            f"can't listen on {place}: {reason}; {_advice(error, place, listeners)}",
+            port_taken=error.errno == errno.EADDRINUSE,
         ) from error
     return listeners
 
 
-def _advice(error: OSError) -> str:
+def _advice(error: OSError, place: TcpEndpoint, listeners: Sequence[SocketListener]) -> str:
     if error.errno == errno.EADDRINUSE:
         return "another program listens there"
+    if error.errno == errno.EACCES and place.port == 0 and listeners:
+        # The port that the first address got is none of Landlock's rules, which were in force before it was known.
+        return "Landlock denies the port that was chosen on further addresses: with port 0 name one, as 127.0.0.1:0"
     if error.errno in (errno.EACCES, errno.EPERM):
         return "a port below 1024 is for root, or for who has CAP_NET_BIND_SERVICE: choose another, or give that"
     return "is the address one of this host's?"

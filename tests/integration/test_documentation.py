@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from pytunnel.service.options import OPTIONS, PROCESS_OPTIONS
 from pytunnel.service.plan import plan_service
 from pytunnel.sst.optionfile import read_group, read_server
 from pytunnel.sst.request import Role, parse_request
@@ -112,6 +113,18 @@ def test_the_example_of_several_tunnels_is_understood(tmp_path: Path) -> None:
     ]
     assert [tunnel.limits.idle for tunnel in plan.tunnels] == [None, 600]
     assert str(plan.status) == "127.0.0.1:9873"
+
+
+def test_what_is_the_process_s_is_named_as_no_option_of_a_tunnel() -> None:
+    *_, sentence = re.findall(r"[^;]*; ([^;]*) are the process's and stand there only\.", CONFIGURATION)
+    assert re.findall("`([^`]+)`", sentence) == [option.name for option in PROCESS_OPTIONS]
+
+
+def test_each_option_has_its_row_and_its_variable() -> None:
+    rows = dict(re.findall(r"^\| `--([\w-]+)[^`]*`[^|]*(?:\\\|[^|]*)*\| `(\w+)", CONFIGURATION, re.MULTILINE))
+    assert rows == {option.name: option.variable for option in (*OPTIONS, *PROCESS_OPTIONS)} | {
+        "config": "PYTUNNEL_CONFIG"
+    }
 
 
 @pytest.mark.parametrize("name", ["self-signed", "no-verification", "ca"])

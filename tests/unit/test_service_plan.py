@@ -144,7 +144,16 @@ def test_a_file_with_several_tunnels_is_not_for_a_command_that_describes_one(fil
         ('"connect"', '"both"', "mode in tunnel tunnel-2 of {file}: 'both' is not possible; expected listen or"),
         ('cert = "/etc/client.pem"', "cert = []", "cert in tunnel tunnel-2 of {file}: expected one"),
         ('cert = "/etc/client.pem"', "crt = 1", "tunnel tunnel-2 of {file} sets 'crt', which is no option; possible"),
-        ('cert = "/etc/client.pem"', 'status = ":1"', "tunnel tunnel-2 of {file} sets 'status', which is no option"),
+        (
+            'cert = "/etc/client.pem"',
+            'status = ":1"',
+            "tunnel tunnel-2 of {file} sets 'status', which is the process's",
+        ),
+        (
+            'name = "sst"',
+            "workers = 2",
+            "tunnel tunnel-1 of {file} sets 'workers', which is the process's; put it at the",
+        ),
         ('to = "127.0.0.1:873"', "", "tunnel sst of {file} has no to; expected mode, from and to in each [[tunnel]]"),
         ('name = "sst"', 'name = "a b"', "name in tunnel 1 of {file}: 'a b' is not possible; expected letters,"),
         ('name = "sst"', "name = 1", "name in tunnel 1 of {file}: 1 is not possible"),

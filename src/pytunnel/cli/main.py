@@ -29,7 +29,8 @@ _DESCRIPTION = "Carry any TCP service, and Galera state snapshots, inside mutual
 _PLACES = """\
 FROM and TO are HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH, exec:COMMAND (one process for each connection) or stdio:.
 Where only HTTP passes, FROM of listen can be ws://HOST:PORT/PATH, TO of connect that or wss://HOST:PORT/PATH.
-Every option can also be set as PYTUNNEL_… in the environment (PYTUNNEL_CERT), or in a TOML file (--config).
+Every option but --debug can also be set as PYTUNNEL_… in the environment (PYTUNNEL_CERT), and all but these two in
+the TOML file of --config.
 """
 
 _LISTEN_EXAMPLES = """\

@@ -143,6 +143,11 @@ def _plan_table(table: Mapping[str, object], number: int, sources: Sequence[Sour
             f"name in tunnel {number} of {file}: {name!r} is not possible; expected letters, digits, '.', '_' and '-'"
         )
     origin = f"tunnel {name} of {file}"
+    misplaced = [option.name for option in PROCESS_OPTIONS if option.name in table]
+    if misplaced:
+        raise ConfigurationError(
+            f"{origin} sets {misplaced[0]!r}, which is the process's; put it at the top of the file"
+        )
     _check_names({key: value for key, value in table.items() if key != _NAME}, (*ROUTE, *OPTIONS), origin)
     own = from_table(table, origin)
     route = read_values(ROUTE, [own])

@@ -102,6 +102,23 @@ def test_the_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None
     assert [option.name for option in (*OPTIONS, *PROCESS_OPTIONS) if f"--{option.name}" not in text] == []
 
 
+@pytest.mark.parametrize("option", ["http-connect", "allow-target", "target-port", "proxy"])
+def test_the_help_marks_what_is_for_connect_alone(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert re.search(rf"--{option} \S+\s+connect: ", shown(capsys, "listen", "--help"))
+
+
+def test_options_may_stand_between_the_two_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned: list[TunnelPlan] = []
+
+    async def run(plan: ServicePlan) -> int:
+        planned.extend(plan.tunnels)
+        return 0
+
+    monkeypatch.setattr(service, "run", run)
+    assert cli.run(["connect", ":1", "--cert", "x", "node2:2"]) == 0
+    assert [(str(plan.source), str(plan.target)) for plan in planned] == [(":1", "node2:2")]
+
+
 # Errors.
 
 
@@ -113,6 +130,17 @@ def test_the_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None
         (["listen", ":1"], "the following arguments are required: TO"),
         (["listen", ":1", ":2", ":3"], "unrecognized arguments: :3"),
         (["listen", "--nonsense", ":1", ":2"], "unrecognized arguments: --nonsense"),
+        (
+            ["listen", "--crt", "x", ":1", ":2"],
+            "pytunnel listen: unrecognized arguments: --crt (did you mean --cert?); see pytunnel listen --help",
+        ),
+        (
+            ["connect", "--peer_name=a", ":1", ":2"],
+            "--peer_name=a (did you mean --peer-name?); see pytunnel connect --",
+        ),
+        (["certs", "node", "--rsaa", "2048", "node1"], "pytunnel certs node: unrecognized arguments: --rsaa (did you"),
+        (["connect", ":1"], "pytunnel: connect needs TO: where to accept connections, then where to carry them; or --"),
+        (["connect"], "pytunnel: connect needs FROM and TO: where to accept"),
         (["listen", ":1", ":2", "a\nb"], "unrecognized arguments: a\\nb"),
         (["fly"], "invalid choice: 'fly'"),
         (["listen", "--log-format", "xml", ":1", ":2"], "--log-format: 'xml' is not possible; expected plain or json"),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import Any, NoReturn, TypeAlias
 
 from pytunnel.system import logs
+
+_ALIKE = 0.75  # of difflib's 0 to 1: crt and cert, but not ca and cert
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -18,6 +21,21 @@ class CommandParser(argparse.ArgumentParser):
 
     def __init__(self, **words: Any) -> None:
         super().__init__(**words, allow_abbrev=False)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse here what is not known: else the program would, which has another help than its command."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            # What stands behind an unknown option was taken for a place, so that a place may be left over.
+            options = [word for word in unknown if word.startswith("-") and word != "-"]
+            self.error(f"unrecognized arguments: {' '.join(options or unknown)}{self._meant(options)}")
+        return found, unknown
+
+    def _meant(self, options: Sequence[str]) -> str:
+        names = [name.removeprefix("--") for name in self._option_string_actions if name.startswith("--")]
+        given = (option.partition("=")[0].removeprefix("--") for option in options)
+        near = [f"--{name}" for word in given for name in get_close_matches(word, names, 1, _ALIKE)]
+        return f" (did you mean {', '.join(near)}?)" if near else ""
 
     def error(self, message: str) -> NoReturn:
         logs.complain(self.prog, f"{message}; see {self.prog} --help")

@@ -160,9 +160,10 @@ def _add_tunnel(
     examples: str,
 ) -> None:
     parser = add_command(commands, name, summary, f"{_PLACES}\n{examples}")
-    number = "?" if name == "connect" else None  # --http-connect takes the place of both
-    parser.add_argument("source", metavar="FROM", nargs=number, help="where connections are accepted")
-    parser.add_argument("target", metavar="TO", nargs=number, help="where they are carried to")
+    source = parser.add_argument("source", metavar="FROM", help="where connections are accepted")
+    target = parser.add_argument("target", metavar="TO", help="where they are carried to")
+    # --http-connect takes the place of both. With nargs="?" argparse takes none for TO where an option follows FROM.
+    source.required = target.required = name != "connect"
     _add_options(parser)
     parser.set_defaults(run=partial(_run_tunnel, name))
 

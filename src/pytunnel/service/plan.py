@@ -116,13 +116,21 @@ def plan_service(
 
 def _plan_one(sources: Sequence[Source]) -> TunnelPlan:
     route, options = read_values(ROUTE, sources), read_values(OPTIONS, sources)
-    missing = [option.variable for option in _needed(options) if option.name not in route]
+    missing = [option for option in _needed(options) if option.name not in route]
     if missing:
-        raise ConfigurationError(
-            f"there is nothing to run without {', '.join(missing)}; set them, or name a file with mode, from and to, "
-            "or with [[tunnel]] tables (--config)"
-        )
+        raise ConfigurationError(_without(missing, sources[0].values.get("mode")))
     return _make_plan(route, options)
+
+
+def _without(missing: Sequence[Option], command: object) -> str:
+    """What is said where `missing` of ROUTE is not there; `command` is the one that describes the tunnel, if any."""
+    if command is not None:
+        places = " and ".join(str(option.metavar) for option in missing)
+        return f"{command} needs {places}: where to accept connections, then where to carry them; or --http-connect"
+    return (
+        f"there is nothing to run without {', '.join(option.variable for option in missing)}; set them, or name a file "
+        "with mode, from and to, or with [[tunnel]] tables (--config)"
+    )
 
 
 def _plan_several(described: object, sources: Sequence[Source], file: str) -> tuple[TunnelPlan, ...]:

@@ -116,7 +116,8 @@ def test_a_file_that_everybody_may_write_is_left_out_with_a_warning(option_file:
 @needs_program
 def test_a_missing_option_file_is_a_clear_error(tmp_path: Path) -> None:
     missing = tmp_path / "missing.cnf"
-    with pytest.raises(SstError, match=f"my_print_defaults ended with status .*{missing}") as caught:
+    said = f"my_print_defaults ended with status .*{missing}; give the path of an existing file that can be read$"
+    with pytest.raises(SstError, match=said) as caught:
         read(lambda: read_group(make_request(missing), "sst"))
     assert caught.value.exit_code == ExitCode.MISSING
 

@@ -14,6 +14,7 @@ from pytunnel.sst.request import Request, ServerOption, option_name
 
 _PROGRAM = "my_print_defaults"
 _TIME_LIMIT = 30.0  # seconds; it reads a few files
+_NO_REASON = "Fatal error in defaults handling"  # its last line, whatever was wrong
 _ON = (None, "1", "on", "true", "yes")
 
 
@@ -81,11 +82,17 @@ async def _ask(request: Request, group: str) -> OptionGroup:
     except OSError as error:
         raise _failure(f"{_PROGRAM} can't be run ({error.strerror}); is it on the server's PATH?") from error
     except subprocess.CalledProcessError as error:
-        said = "; ".join(_lines(error.stderr)) or "nothing"
-        raise _failure(f"{_PROGRAM} ended with status {error.returncode} and said: {said}") from error
+        said = ", ".join(line for line in _lines(error.stderr) if not line.startswith(_NO_REASON)) or "nothing"
+        advice = "correct that" if _are_there(request) else "give the path of an existing file that can be read"
+        raise _failure(f"{_PROGRAM} ended with status {error.returncode} and said: {said}; {advice}") from error
     except trio.TooSlowError as error:
         raise _failure(f"{_PROGRAM} did not end within {_TIME_LIMIT:g} seconds") from error
     return OptionGroup(tuple(parse_output(ran.stdout)), tuple(_lines(ran.stderr)))
+
+
+def _are_there(request: Request) -> bool:
+    named = (request.defaults_file, request.defaults_extra_file)
+    return all(path is None or os.access(path, os.R_OK) for path in named)
 
 
 def _lines(output: bytes) -> list[str]:

@@ -95,6 +95,14 @@ async def test_any_other_server_is_refused(tmp_path: Path, own: Identity, said: 
         assert said in failure
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+@in_trio
+async def test_a_certificate_of_another_name_is_told_by_the_name_alone(tmp_path: Path, host: str) -> None:
+    with server(tmp_path, issued(CA, "localhost", names=["other.example"])) as port:
+        failure = await refusal(port, ca_file(tmp_path, CA), host)
+    assert failure.endswith(f"not valid for '{host}'; write a name that its certificate carries in the URL")
+
+
 @in_trio
 async def test_without_a_file_the_system_s_cas_count(tmp_path: Path) -> None:
     with server(tmp_path, issued(CA, "localhost", names=["localhost"])) as port:

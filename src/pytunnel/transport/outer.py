@@ -17,6 +17,8 @@ from pytunnel.transport.endpoint import TcpEndpoint
 from pytunnel.transport.errors import TransportError
 from pytunnel.transport.upgrade import ascii_name
 
+_OTHER_NAME = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH, which ssl has no names for
+
 
 def make_context(ca: Path | None) -> ssl.SSLContext:
     """A context that trusts the system's CAs, or instead those of a PEM file; raises TransportError.
@@ -61,10 +63,12 @@ async def secure(transport: trio.abc.Stream, server: TcpEndpoint, context: ssl.S
 
 def _explain(server: TcpEndpoint, cause: BaseException | None) -> str:
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return (
-            f"{server} presented a certificate that can't be trusted: {cause.verify_message}; "
-            "if its CA is your own, give --outer-ca (outer-ca in [sst])"
-        )
+        if cause.verify_code in _OTHER_NAME:
+            advice = "write a name that its certificate carries in the URL"
+        else:
+            advice = "if its CA is your own, give --outer-ca (outer-ca in [sst])"
+        reason = cause.verify_message.removesuffix(".")
+        return f"{server} presented a certificate that can't be trusted: {reason}; {advice}"
     if isinstance(cause, ssl.SSLError):
         return f"the outer TLS with {server} failed: {cause.reason or cause}; is it the port of a wss:// server?"
     return f"{server} broke the connection off during the outer TLS handshake; is it the port of a wss:// server?"

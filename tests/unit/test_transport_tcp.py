@@ -154,6 +154,28 @@ async def test_a_source_address_of_another_family_is_refused() -> None:
 
 
 @in_trio
+async def test_a_source_address_that_is_another_host_s_is_named() -> None:
+    (listener,) = await listening()
+    target = TcpEndpoint("127.0.0.1", port_of(listener))
+    said = await failure(target, SocketOptions(bind_host="192.0.2.77"))
+    assert "(127.0.0.1: the source address 192.0.2.77 can't be used, cannot assign requested address)" in said
+
+
+@pytest.mark.parametrize(
+    ("host", "family", "said"),
+    [
+        ("127.0.0.1", socket.AF_INET6, "127.0.0.1 is no IPv6 address, which pf=ip6 demands"),
+        ("::1", socket.AF_INET, "::1 is no IPv4 address, which pf=ip4 demands"),
+    ],
+)
+@in_trio
+async def test_an_address_of_another_family_than_the_demanded_is_told(
+    host: str, family: socket.AddressFamily, said: str
+) -> None:
+    assert await failure(TcpEndpoint(host, 1), SocketOptions(family=family)) == said
+
+
+@in_trio
 async def test_a_source_address_of_one_family_reaches_a_name_with_both() -> None:
     trio.socket.set_custom_hostname_resolver(Names(both=("::1", "127.0.0.1"), **{"127.0.0.3": ("127.0.0.3",)}))
     (listener,) = await listening()

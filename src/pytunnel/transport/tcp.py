@@ -19,6 +19,7 @@ from pytunnel.transport.sockets import SocketListener, SocketStream
 
 _DEFAULT_BACKLOG = 1024
 _RESOLVE_LIMIT = 15.0  # seconds; a resolver that doesn't answer must not hold a node's start for minutes
+_FAMILIES = {int(socket.AF_INET): ("IPv4", "pf=ip4"), int(socket.AF_INET6): ("IPv6", "pf=ip6")}
 
 _Resolved = tuple[socket.AddressFamily, tuple[object, ...]]
 _Found = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[object, ...]]
@@ -128,8 +129,18 @@ async def _resolve(place: TcpEndpoint, options: SocketOptions, *, passive: bool)
         numeric = flags | socket.AI_NUMERICHOST
         found = socket.getaddrinfo(place.host or None, place.port, options.family, socket.SOCK_STREAM, 0, numeric)
     except (socket.gaierror, UnicodeError):
+        _check_family(place.host, options.family)
         found = await _ask_resolver(place, options.family, flags)
     return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+
+
+def _check_family(host: str, family: int) -> None:
+    """Raise TransportError for an address of another family than the one that is demanded: no resolver has more."""
+    with suppress(ValueError):
+        ipaddress.ip_address(host)
+        if family in _FAMILIES:
+            kind, word = _FAMILIES[family]
+            raise TransportError(f"{host} is no {kind} address, which {word} demands")
 
 
 async def _ask_resolver(place: TcpEndpoint, family: int, flags: int) -> Sequence[_Found]:
@@ -200,7 +211,11 @@ async def _bind_source(sock: trio.socket.SocketType, family: socket.AddressFamil
     source = TcpEndpoint(options.bind_host, 0)  # one source port would be one connection at a time
     for bind_family, address in await _resolve(source, options, passive=True):
         if bind_family == family:
-            await sock.bind(address)
+            try:
+                await sock.bind(address)
+            except OSError as error:
+                reason = os.strerror(error.errno or 0).lower()
+                raise TransportError(f"the source address {options.bind_host} can't be used, {reason}") from error
             return
     raise TransportError(f"the source address {source} is of another family than the target's")
 

@@ -45,8 +45,8 @@ def test_a_checkout_made_under_umask_077_is_copied_for_every_user(
     (private / "wsrep_sst_rsync_tunnel").chmod(0o700)
     # Not its modes: what git writes has those of the umask.
     shutil.copytree(install.CHECKOUT / "src", private / "src", copy_function=shutil.copyfile)
-    for path in (private / "src").rglob("*"):
-        path.chmod(0o700 if path.is_dir() else 0o600)
+    for each in (private / "src").rglob("*"):
+        each.chmod(0o700 if each.is_dir() else 0o600)
     monkeypatch.setattr(install, "CHECKOUT", private)
     path = install.install(folder / "method", ANYONE, Programs("", "", "", Path()))
     program = Path(path.partition(os.pathsep)[0], "wsrep_sst_rsync_tunnel")

@@ -45,7 +45,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`name` of `directory` changed; "" is the directory, or file, itself. None: changes were lost, anything may have changed."""
+    """`name` of `directory` changed; "" is itself, perhaps a file. None: changes were lost, all may have changed."""
 
     directory: Path | None
     name: str

@@ -233,6 +233,26 @@ def test_sighup_lets_every_worker_read_the_certificates_again(ends: Ends) -> Non
     assert comes_true(lambda: sum(renewed in line for line in listening.lines) == 2, LIMIT)
 
 
+def test_sighup_ends_no_worker_that_begins(ends: Ends) -> None:
+    listening = ends.listen("127.0.0.1:9", *TWO)
+    assert comes_true(lambda: len(children(listening.process.pid)) == 2, LIMIT, 0.01)
+    listening.signal(signal.SIGHUP)
+    listening.wait_for("SIGHUP received: the workers read the certificates again")
+    workers_of(listening)
+    assert not any("can't begin" in line for line in listening.lines)
+
+
+def test_sighup_ends_no_worker_that_begins_in_the_place_of_another(ends: Ends) -> None:
+    listening = ends.listen("127.0.0.1:9", *TWO)
+    first, second = workers_of(listening)
+    os.kill(first, signal.SIGKILL)
+    listening.wait_for("worker 1 ended with SIGKILL")
+    assert comes_true(lambda: len(set(children(listening.process.pid)) - {first, second}) > 0, LIMIT, 0.01)
+    listening.signal(signal.SIGHUP)
+    assert comes_true(lambda: times_accepting(listening, 1) == 2, LIMIT)
+    assert not any("can't begin" in line for line in listening.lines)
+
+
 def test_workers_are_confined_as_one_process_would_be(ends: Ends) -> None:
     listening = ends.listen("127.0.0.1:9", *TWO)
     for pid in workers_of(listening):

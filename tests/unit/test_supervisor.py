@@ -1,8 +1,9 @@
-"""A supervisor's conversation with one worker, which a test plays."""
+"""What a supervisor does with one worker: their conversation, in which a test plays the worker, and signals."""
 
 from __future__ import annotations
 
 import json
+import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -80,3 +81,34 @@ async def test_a_worker_that_has_ended_is_not_waited_for() -> None:
         with trio.fail_after(LIMIT / 2):
             assert await supervised.snapshot() is None
             assert await supervised.snapshot() is None
+
+
+@asynccontextmanager
+async def signalled() -> AsyncIterator[Worker]:
+    """A worker that has said nothing yet, and ends with the first signal that it is sent."""
+    ours, theirs = socket.socketpair()
+    process = await trio.lowlevel.open_process(["sleep", "1000"])
+    with ours, theirs:
+        yield Worker(process, SocketStream(trio.socket.from_stdlib_socket(ours)))
+        process.kill()
+        await process.wait()
+
+
+@in_trio
+async def test_sighup_reaches_a_worker_that_begins_once_it_accepts_and_no_earlier() -> None:
+    async with signalled() as supervised:
+        supervised.renew()
+        with trio.move_on_after(0.1):
+            await supervised.process.wait()
+        assert supervised.process.returncode is None
+        supervised.begin()
+        assert await supervised.process.wait() == -signal.SIGHUP
+
+
+@in_trio
+async def test_a_worker_that_begins_is_not_told_to_read_again_what_nobody_changed() -> None:
+    async with signalled() as supervised:
+        supervised.begin()
+        with trio.move_on_after(0.1):
+            await supervised.process.wait()
+        assert supervised.process.returncode is None

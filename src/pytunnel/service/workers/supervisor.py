@@ -58,11 +58,38 @@ class Question:
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """A process that accepts, and our end of the socket pair to it; `next` is what it will be asked next."""
+    """A process, and our end of the socket pair to it; `next` is what it will be asked next.
+
+    `accepts` is whether it has said so; `outdated`, whether its certificates may be older than a SIGHUP of that time.
+    """
 
     process: trio.Process
     stream: SocketStream
     next: Question = field(default_factory=Question)
+    accepts: bool = False
+    outdated: bool = False
+
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        with suppress(ProcessLookupError):
+            self.process.send_signal(number)
+
+    def renew(self) -> None:
+        """Let it read the certificates again.
+
+        SIGHUP would end one that begins and handles no signals yet. It may have read the files already, so it is sent
+        the signal when it can take it.
+        """
+        if self.accepts:
+            self.send(signal.SIGHUP)
+        else:
+            self.outdated = True
+
+    def begin(self) -> None:
+        """Note that it accepts, and handles signals."""
+        self.accepts = True
+        if self.outdated:
+            self.renew()
 
     async def snapshot(self) -> Snapshot | None:
         """How it is at this moment; None if it doesn't say."""
@@ -173,6 +200,7 @@ class Supervisor:
             return  # it ended, and its exit code says how
         log.debug("worker %d accepts: process %d", number, worker.process.pid)
         self.accepting.add(number)
+        worker.begin()
         if len(self.accepting) == self.plan.workers:
             self.complete.set()
         await worker.converse()
@@ -216,18 +244,23 @@ class Supervisor:
         states = tuple(replace(each.state(), state=_UNSERVED) for each in self.services)
         return Snapshot(__version__, time.time(), self.began, states)
 
-    def pass_on(self, number: int) -> None:
-        """Send every worker a signal."""
+    def renew(self) -> None:
+        """Let every worker read the certificates again."""
         for worker in self.workers.values():
-            with suppress(ProcessLookupError):
-                worker.process.send_signal(number)
+            worker.renew()
 
-    async def drain(self) -> None:
-        """Accept no more, and let no worker be replaced."""
+    async def drain(self, number: int) -> None:
+        """Accept no more, let no worker be replaced, and send them the signal that ends them.
+
+        One that handles no signals yet has nothing to drain, and may end by it.
+        """
         self.ending.set()
         for each in self.services:
             for listener in each.listeners:
                 await listener.aclose()
+        for worker in self.workers.values():
+            worker.outdated = False  # SIGHUP means nothing to who drains, and would end one that has just drained
+            worker.send(number)
 
 
 async def run(plan: ServicePlan, *, debug: bool) -> int:
@@ -276,8 +309,9 @@ async def _obey(
     """Pass on what comes; the first signal that ends drains, a second one ends at once."""
     async for number in signals:
         if number == signal.SIGHUP:
-            log.info("SIGHUP received: the workers read the certificates again")
-            supervisor.pass_on(number)
+            if not supervisor.draining:
+                log.info("SIGHUP received: the workers read the certificates again")
+                supervisor.renew()
             continue
         name = signal.Signals(number).name
         if supervisor.draining:
@@ -286,5 +320,4 @@ async def _obey(
             return
         log.info("%s received: accepting no more connections", name)
         manager.stopping("draining: open connections may end")
-        await supervisor.drain()
-        supervisor.pass_on(number)
+        await supervisor.drain(number)

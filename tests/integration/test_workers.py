@@ -62,13 +62,51 @@ def test_the_status_is_the_sum_of_all_workers(ends: Ends) -> None:
         listening, connecting = ends.pair(f"127.0.0.1:{target}", *TWO, "--status", ":0")
         workers_of(listening)
         with ExitStack() as held:
-            for _ in range(12):
-                connection = held.enter_context(dial(connecting.port))
-                connection.sendall(b"x")
-                assert connection.recv(1) == b"x"
-            (state,) = ask(status_port(listening), "/status").document["tunnels"]
-            assert (state["open"], state["bytes_out"]) == (12, 12)
+            open_some(held, connecting.port)
+            assert told(listening) == (12, 12)
             assert ask(status_port(listening), "/readyz").status == 200
+
+
+def test_what_a_worker_has_counted_outlives_it(ends: Ends) -> None:
+    with serving(echo_until_cut) as target:
+        listening, connecting = ends.pair(f"127.0.0.1:{target}", *TWO, "--status", ":0")
+        workers = workers_of(listening)
+        with ExitStack() as held:
+            open_some(held, connecting.port)
+            assert told(listening) == (12, 12)
+            for pid in workers:
+                os.kill(pid, signal.SIGKILL)
+            assert comes_true(lambda: told(listening) == (0, 12), LIMIT)
+            assert comes_true(lambda: times_accepting(listening, 1) == times_accepting(listening, 2) == 2, LIMIT)
+            assert told(listening) == (0, 12)
+
+
+def test_workers_that_are_late_are_told_of_as_they_were(ends: Ends) -> None:
+    with serving(echo) as target:
+        listening, connecting = ends.pair(f"127.0.0.1:{target}", *TWO, "--status", ":0")
+        workers = workers_of(listening)
+        with ExitStack() as held:
+            open_some(held, connecting.port)
+            assert told(listening) == (12, 12)
+            for pid in workers:
+                os.kill(pid, signal.SIGSTOP)
+                held.callback(os.kill, pid, signal.SIGCONT)
+            assert told(listening) == (12, 12)
+            assert ask(status_port(listening), "/readyz").status == 200
+
+
+def open_some(held: ExitStack, port: int) -> None:
+    """Twelve connections that have carried a byte each way."""
+    for _ in range(12):
+        connection = held.enter_context(dial(port))
+        connection.sendall(b"x")
+        assert connection.recv(1) == b"x"
+
+
+def told(program: Program) -> tuple[int, int]:
+    """How many connections are open, and how many bytes went out, as the status has it."""
+    (state,) = ask(status_port(program), "/status").document["tunnels"]
+    return state["open"], state["bytes_out"]
 
 
 def test_a_worker_that_dies_is_replaced_and_the_other_one_s_connections_live_on(ends: Ends) -> None:

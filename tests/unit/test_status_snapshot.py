@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from pytunnel.status.snapshot import (
     BOUNDS,
     DRAINING,
+    LISTENING,
     SHOWN,
     Handshakes,
     Outcome,
     Snapshot,
     TunnelState,
+    counted,
     from_json,
     merge,
     most_active,
@@ -99,6 +101,22 @@ def test_each_tunnel_and_each_outcome_is_there_once(several: list[Snapshot]) -> 
         assert len(labels) == len(set(labels))
     names = [tunnel.name for tunnel in merge(several).tunnels]
     assert len(names) == len(set(names))
+
+
+@given(snapshots, snapshots)
+def test_what_an_ended_process_has_counted_stays_in_the_sum(one: Snapshot, two: Snapshot) -> None:
+    both = merge([one, counted(two)])
+    for name in ("bytes_out", "bytes_in", "reloads", "reloads_failed"):
+        assert total(both, name) == total(one, name) + total(two, name)
+    assert ended(both) == ended(one) + ended(two)
+    assert handshakes(both) == handshakes(one) + handshakes(two)
+
+
+def test_what_an_ended_process_was_is_not_what_the_others_are() -> None:
+    left = counted(replace(SNAPSHOT, tunnels=(replace(TUNNEL, state=DRAINING, open=7),)))
+    (state,) = merge([replace(SNAPSHOT, tunnels=(replace(TUNNEL, open=1, rate_in=2.0),)), left]).tunnels
+    assert (state.state, state.open, state.rate_in) == (LISTENING, 1, 2.0)
+    assert state.connections == TUNNEL.connections
 
 
 def total(snapshot: Snapshot, name: str) -> int:

@@ -41,7 +41,7 @@ async def test_who_gives_up_waiting_takes_no_answer_from_the_next_one() -> None:
     async with worker() as (supervised, theirs):
         framed = len(answer(1)).to_bytes(4) + answer(1)
         async with trio.open_nursery() as impatient:
-            impatient.start_soon(supervised.snapshot)
+            impatient.start_soon(supervised.refresh)
             assert await receive_frame(theirs) == STATUS
             await theirs.send_all(framed[:10])
             await trio.testing.wait_all_tasks_blocked()
@@ -49,9 +49,9 @@ async def test_who_gives_up_waiting_takes_no_answer_from_the_next_one() -> None:
         await theirs.send_all(framed[10:])
         async with trio.open_nursery() as nursery:
             nursery.start_soon(answer_once, theirs, 2)
-            snapshot = await supervised.snapshot()
-        assert snapshot is not None
-        assert snapshot.taken == 2
+            await supervised.refresh()
+        assert supervised.last is not None
+        assert supervised.last.taken == 2
 
 
 async def answer_once(theirs: SocketStream, number: int) -> None:
@@ -60,18 +60,14 @@ async def answer_once(theirs: SocketStream, number: int) -> None:
 
 
 @in_trio
-async def test_all_who_ask_at_once_have_an_answer() -> None:
+async def test_all_who_ask_at_once_have_one_answer() -> None:
     async with worker() as (supervised, theirs), trio.open_nursery() as nursery:
-        found: list[Snapshot | None] = []
-
-        async def ask() -> None:
-            found.append(await supervised.snapshot())
-
+        nursery.start_soon(answer_once, theirs, 1)
         async with trio.open_nursery() as visitors:
             for _ in range(3):
-                visitors.start_soon(ask)
-            nursery.start_soon(answer_once, theirs, 1)
-        assert [each.taken for each in found if each is not None] == [1, 1, 1]
+                visitors.start_soon(supervised.refresh)
+        assert supervised.last is not None
+        assert supervised.last.taken == 1
 
 
 @in_trio
@@ -79,8 +75,49 @@ async def test_a_worker_that_has_ended_is_not_waited_for() -> None:
     async with worker() as (supervised, theirs):
         await theirs.aclose()
         with trio.fail_after(LIMIT / 2):
-            assert await supervised.snapshot() is None
-            assert await supervised.snapshot() is None
+            await supervised.refresh()
+            await supervised.refresh()
+        assert supervised.last is None
+
+
+@in_trio
+async def test_a_worker_that_is_late_is_as_it_was_and_a_probe_is_told_so_within_its_second() -> None:
+    async with worker() as (supervised, theirs):
+        await told_once(supervised, theirs)
+        with trio.fail_after(0.9):
+            await supervised.refresh()
+        assert supervised.last is not None
+        assert supervised.last.taken == 1
+        assert supervised.serves
+
+
+@in_trio
+async def test_a_worker_that_is_late_already_is_not_waited_for_again() -> None:
+    async with worker() as (supervised, theirs):
+        await told_once(supervised, theirs)
+        await supervised.refresh()
+        late = trio.current_time()
+        await supervised.refresh()
+        assert trio.current_time() - late < 0.1
+
+
+@in_trio
+async def test_a_worker_that_owes_an_answer_for_long_serves_nobody_until_it_gives_it() -> None:
+    async with worker() as (supervised, theirs):
+        await told_once(supervised, theirs)
+        await supervised.refresh()
+        supervised.waiting_since -= 20
+        assert not supervised.serves
+        await answer_once(theirs, 2)
+        await trio.testing.wait_all_tasks_blocked()
+        assert supervised.serves
+
+
+async def told_once(supervised: Worker, theirs: SocketStream) -> None:
+    """Let the worker answer one question."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer_once, theirs, 1)
+        await supervised.refresh()
 
 
 @asynccontextmanager

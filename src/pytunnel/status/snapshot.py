@@ -167,6 +167,15 @@ def _merge_tunnels(states: Sequence[TunnelState]) -> TunnelState:
     )
 
 
+def counted(snapshot: Snapshot) -> Snapshot:
+    """What a process that has ended leaves to the sum: its counters, and nothing of the moment."""
+    return replace(snapshot, tunnels=tuple(map(_counted, snapshot.tunnels)), transfer=None)
+
+
+def _counted(state: TunnelState) -> TunnelState:
+    return replace(state, state=LISTENING, open=0, rate_out=0.0, rate_in=0.0, certificates=(), connections=())
+
+
 def most_active(connections: Iterable[ConnectionState]) -> tuple[ConnectionState, ...]:
     """Those that carried most, at most SHOWN, the largest first."""
     return tuple(sorted(connections, key=lambda each: -(each.bytes_out + each.bytes_in))[:SHOWN])

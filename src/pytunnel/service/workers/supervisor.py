@@ -30,7 +30,7 @@ from pytunnel.service.running import Service
 from pytunnel.service.workers.frames import receive_frame, send_frame
 from pytunnel.service.workers.worker import READY, STATUS, Order, command
 from pytunnel.status.server import serve as serve_status
-from pytunnel.status.snapshot import Snapshot, from_json, merge
+from pytunnel.status.snapshot import Snapshot, counted, from_json, merge
 from pytunnel.system import descriptors
 from pytunnel.system.exitstatus import described
 from pytunnel.system.systemd import Notifier, take_notifier
@@ -42,18 +42,19 @@ log = logging.getLogger(__name__)
 
 _PAUSE = 1.0  # seconds before the next one is started in the place of a worker that died
 _LONGEST_PAUSE = 60.0  # seconds: it grows while one after the other can't even begin
-_ANSWER_LIMIT = 2.0  # seconds for a worker to say how it is
+_ANSWER_LIMIT = 0.5  # seconds for a worker to say how it is: a probe that asks us waits one second
+_SILENCE_LIMIT = 10.0  # seconds without an answer after which nobody can say that a worker serves
 _ENDING_LIMIT = 5.0  # seconds for a worker to end when we leave
 _UNSERVED = "without a worker"
+_NOTHING = Snapshot(__version__, 0, 0, ())
 
 
 @dataclass(slots=True, eq=False)
 class Question:
-    """How a worker is. `answer` is None where it has ended: what it did until then is lost from the sum."""
+    """How a worker is; `answered` is set too where there will be no answer."""
 
     asked: trio.Event = field(default_factory=trio.Event)
     answered: trio.Event = field(default_factory=trio.Event)
-    answer: Snapshot | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -61,6 +62,7 @@ class Worker:
     """A process, and our end of the socket pair to it; `next` is what it will be asked next.
 
     `accepts` is whether it has said so; `outdated`, whether its certificates may be older than a SIGHUP of that time.
+    `last` is how it was when it last said so; `waiting_since`, when it was asked what it has not answered yet.
     """
 
     process: trio.Process
@@ -68,6 +70,8 @@ class Worker:
     next: Question = field(default_factory=Question)
     accepts: bool = False
     outdated: bool = False
+    last: Snapshot | None = None
+    waiting_since: float = math.inf
 
     def send(self, number: int) -> None:
         """Send it a signal."""
@@ -91,13 +95,17 @@ class Worker:
         if self.outdated:
             self.renew()
 
-    async def snapshot(self) -> Snapshot | None:
-        """How it is at this moment; None if it doesn't say."""
+    @property
+    def serves(self) -> bool:
+        """Whether it has said how it is, and does not owe an answer for so long that this means nothing any more."""
+        return self.last is not None and trio.current_time() < self.waiting_since + _SILENCE_LIMIT
+
+    async def refresh(self) -> None:
+        """Let `last` be how it is at this moment, if it says so in time; one that is late already is not waited for."""
         question = self.next
         question.asked.set()
-        with trio.move_on_after(_ANSWER_LIMIT):
+        with trio.move_on_at(min(self.waiting_since, trio.current_time()) + _ANSWER_LIMIT):
             await question.answered.wait()
-        return question.answer
 
     async def converse(self) -> None:
         """Ask it whenever somebody wants to know, until it ends.
@@ -109,11 +117,13 @@ class Worker:
             while True:
                 await question.asked.wait()
                 self.next = Question()
+                self.waiting_since = trio.current_time()
                 await send_frame(self.stream, STATUS)
                 answer = await receive_frame(self.stream)
                 if answer is None:
                     return
-                question.answer = from_json(json.loads(answer))
+                self.last = from_json(json.loads(answer))
+                self.waiting_since = math.inf
                 question.answered.set()
                 question = self.next
         except (trio.BrokenResourceError, ValueError):
@@ -127,7 +137,8 @@ class Worker:
 class Supervisor:
     """The workers of the moment, and how those ended that were there when all were told to end.
 
-    `accepting` are the numbers of those that have said so; `complete` is set when all have.
+    `accepting` are the numbers of those that have said so; `complete` is set when all have. `ended` is what those have
+    counted that are no more.
     """
 
     plan: ServicePlan
@@ -137,6 +148,7 @@ class Supervisor:
     codes: list[int] = field(default_factory=list)
     accepting: set[int] = field(default_factory=set)
     complete: trio.Event = field(default_factory=trio.Event)
+    ended: Snapshot = _NOTHING
     ending: trio.Event = field(default_factory=trio.Event)
     began: float = field(default_factory=time.time)
 
@@ -184,6 +196,8 @@ class Supervisor:
             return code
         finally:
             del self.workers[number]
+            if worker.last is not None:
+                self.ended = merge([self.ended, counted(worker.last)])
             with trio.CancelScope(shield=True):
                 await worker.stream.aclose()  # where we were cancelled, the worker sees this and ends
                 with trio.move_on_after(_ENDING_LIMIT):
@@ -228,20 +242,24 @@ class Supervisor:
         return replace(limits, connections=math.ceil(limits.connections / self.plan.workers), shared=True)
 
     async def take(self) -> Snapshot:
-        """All workers as one service; what a worker did that has died since is lost."""
-        found: list[Snapshot] = []
+        """All workers as one service.
 
-        async def ask(worker: Worker) -> None:
-            snapshot = await worker.snapshot()
-            if snapshot is not None:
-                found.append(snapshot)
-
+        One that is late is as it was when it last answered, and what one has counted stays when it ends: a sum that
+        falls is a restart for Prometheus, after which all of it is new.
+        """
         async with trio.open_nursery() as nursery:
-            for worker in tuple(self.workers.values()):
-                nursery.start_soon(ask, worker)
-        if found:
-            return replace(merge(found), began=self.began)
-        states = tuple(replace(each.state(), state=_UNSERVED) for each in self.services)
+            for worker in self.workers.values():
+                if worker.accepts:
+                    nursery.start_soon(worker.refresh)
+        workers = tuple(self.workers.values())
+        told = [worker.last for worker in workers if worker.last is not None]
+        if not any(worker.serves for worker in workers):
+            told.append(self._unserved())
+        return replace(merge([*told, self.ended]), taken=time.time(), began=self.began)
+
+    def _unserved(self) -> Snapshot:
+        """Without certificates, for ours are those of the start."""
+        states = tuple(replace(each.state(), state=_UNSERVED, certificates=()) for each in self.services)
         return Snapshot(__version__, time.time(), self.began, states)
 
     def renew(self) -> None:

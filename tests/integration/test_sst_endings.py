@@ -300,6 +300,22 @@ def test_a_set_directory_that_is_missing_is_named_before_the_flush(joiner: Playe
     receiving.process.kill()
 
 
+def test_a_donor_whose_system_tablespace_has_another_name_is_refused_before_the_flush(
+    joiner: PlayedServer, donor: PlayedServer
+) -> None:
+    donor.innodb = False
+    donor.server_options["innodb-data-file-path"] = "main1:12M:autoextend"
+    for name in ("main1", "ib_logfile0"):
+        (donor.datadir / name).touch()
+    receiving = joiner.start_joiner()
+    run = donor.start_donor(receiving.ready())
+    assert run.line() == ""
+    said = f"{donor.datadir} holds no file of the InnoDB system tablespace (ibdata*, ib_lru_dump)"
+    assert_ended(run, said, 22)
+    assert_ended(receiving, f"the donor gave up: {said}", 32)
+    assert_old_data(joiner)
+
+
 def test_a_missing_index_of_binlogs_is_named_before_the_flush(joiner: PlayedServer, donor: PlayedServer) -> None:
     donor.server_options["log-bin"] = "bin"
     receiving = joiner.start_joiner()

@@ -16,17 +16,23 @@ from pathlib import Path
 
 from lab.certificates import Identity, bundle_pem
 from lab.ports import free_port
+from pytunnel.sst.manifest import REDO, SYSTEM
 
 METHOD = Path(__file__).parents[2] / "wsrep_sst_rsync_tunnel"
 IMPATIENT = Path(__file__).with_name("impatient_sst.py")
 POSITION = "0d461b48-e638-11f1-b5bf-7b336a8bfa1f:16 0"
 GTID, DOMAIN = POSITION.split()
+INNODB = {"ibdata1": "", "ib_logfile0": ""}
+"""What every donor has in its datadir, unless its options place it elsewhere: no server starts without."""
 LIMIT = 30.0  # seconds for any wait
 
 
 @dataclass(slots=True)
 class PlayedServer:
-    """One node: its directories, its option file, and the SST program that it runs; `tmp` is its tmpdir's name."""
+    """One node: its directories, its option file, and the SST program that it runs; `tmp` is its tmpdir's name.
+
+    As a donor it has InnoDB's files unless `innodb` says that there are none.
+    """
 
     root: Path
     tmp: str = "tmp"
@@ -35,6 +41,7 @@ class PlayedServer:
     server_options: dict[str, str] = field(default_factory=dict)
     program: Path = METHOD
     prefix: tuple[str, ...] = ()
+    innodb: bool = True
 
     def __post_init__(self) -> None:
         self.datadir.mkdir(parents=True)
@@ -80,9 +87,18 @@ class PlayedServer:
 
     def start_donor(self, ready: Ready, *more: str, environment: dict[str, str] | None = None) -> Run:
         """Run it as donor for what the joiner's ready line said."""
+        if self.innodb:
+            self._make_innodb()
         secret = {"WSREP_SST_OPT_REMOTE_AUTH": ready.secret} if ready.secret else {}
         gtid = ("--gtid", GTID, "--gtid-domain-id", DOMAIN)
         return self.start("donor", ready.address, *gtid, *more, environment=secret | (environment or {}))
+
+    def _make_innodb(self) -> None:
+        for files in (SYSTEM, REDO):
+            directory = self.datadir / self.server_options.get(files.option, "")
+            if directory.is_dir() and not any(files.holds(path.name) for path in directory.iterdir()):
+                for name in filter(files.holds, INNODB):
+                    (directory / name).write_text(INNODB[name])
 
     def flush(self) -> None:
         """Answer `flush tables`."""

@@ -15,10 +15,12 @@ from pytunnel.sst.obstacles import check_carriable, check_replaceable
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
-    """A datadir with two schemas."""
+    """A datadir with two schemas and what InnoDB needs."""
     datadir = tmp_path / "data"
     for schema in ("shop/part", "other"):
         (datadir / schema).mkdir(parents=True)
+    for name in ("ibdata1", "ib_logfile0"):
+        (datadir / name).touch()
     return Layout(datadir, data=datadir, redo=datadir, undo=datadir, aria=datadir)
 
 
@@ -48,7 +50,7 @@ def test_a_link_to_what_does_not_travel_is_refused(layout: Layout, link: str, ta
     for directory in ("redo", "lost+found"):
         (layout.datadir / directory).mkdir()
     (layout.datadir / link).symlink_to(target)
-    said = refusal(replace(layout, redo=layout.datadir / "redo"))
+    said = refusal(replace(layout, aria=layout.datadir / "redo"))
     assert f"(1, the first is {layout.datadir / link} -> {target})" in said
 
 
@@ -60,19 +62,19 @@ def test_a_link_to_what_does_not_travel_is_refused(layout: Layout, link: str, ta
         ("shop/part/t.MYD", "../../shop/u.MYD"),
         ("shop/t.MYD", "../other/u.MYD"),
         ("shop/more", "../other"),
-        ("redo", "/"),
+        ("redo", "../elsewhere"),
         ("server.sock", "/run/server.sock"),
     ],
 )
 def test_a_link_into_a_schema_or_in_the_place_of_a_set_is_carried(layout: Layout, link: str, target: str) -> None:
-    if link != "redo":
-        (layout.datadir / "redo").mkdir()
+    (layout.datadir / "redo" if link != "redo" else layout.datadir.parent / "elsewhere").mkdir()
     (layout.datadir / link).symlink_to(target)
-    check_carriable(replace(layout, redo=layout.datadir / "redo"))
+    check_carriable(replace(layout, aria=layout.datadir / "redo"))
 
 
 def test_a_set_may_lie_behind_a_link_in_a_schema(layout: Layout, tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "ib_logfile0").touch()
     (layout.datadir / "shop" / "redo").symlink_to(tmp_path / "disk")
     check_carriable(replace(layout, redo=layout.datadir / "shop" / "redo"))
 
@@ -95,6 +97,7 @@ def test_a_file_of_a_set_that_is_a_link_is_refused(
         directory = tmp_path / "sets"
         directory.mkdir()
         layout = replace(layout, data=directory, redo=directory, undo=directory, aria=directory)
+    (directory / name).unlink(missing_ok=True)
     (directory / name).symlink_to("/ssd/file")
     assert f"{directory / name} ({title}) is a symbolic link to /ssd/file" in refusal(layout)
 
@@ -114,6 +117,7 @@ def test_a_set_s_directory_that_is_missing_is_named(layout: Layout) -> None:
 
 def test_a_joiner_s_links_in_its_schemas_can_be_replaced(layout: Layout) -> None:
     (layout.datadir / "shop" / "t.MYD").symlink_to("/elsewhere/t.MYD")
+    (layout.datadir / "ibdata1").unlink()
     (layout.datadir / "ibdata1").symlink_to("/ssd/ibdata1")
     check_replaceable(layout)
 
@@ -122,3 +126,30 @@ def test_a_joiner_s_schema_that_is_a_link_can_not_be_replaced(layout: Layout) ->
     (layout.datadir / "linked").symlink_to("shop")
     with pytest.raises(SstError, match="linked is a symbolic link to the directory shop, which no tr"):
         check_replaceable(layout)
+
+
+@pytest.mark.parametrize(
+    ("name", "set_", "option"),
+    [
+        ("ibdata1", "InnoDB system tablespace (ibdata*, ib_lru_dump)", "innodb-data-home-dir"),
+        ("ib_logfile0", "redo log (ib_logfile[0-9]*)", "innodb-log-group-home-dir"),
+    ],
+)
+def test_a_set_without_which_no_server_starts_and_that_is_elsewhere_is_refused(
+    layout: Layout, name: str, set_: str, option: str
+) -> None:
+    (layout.datadir / name).rename(layout.datadir / "main1")
+    said = refusal(layout)
+    assert f"{layout.datadir} holds no file of the {set_}" in said
+    assert f"{option} has to name the directory" in said
+
+
+def test_a_redo_log_that_is_a_directory_travels_as_schemas_do(layout: Layout) -> None:
+    (layout.datadir / "ib_logfile0").unlink()
+    (layout.datadir / "#innodb_redo").mkdir()
+    check_carriable(layout)
+
+
+def test_a_redo_log_that_is_a_directory_outside_of_the_datadir_is_refused(layout: Layout, tmp_path: Path) -> None:
+    (tmp_path / "redo" / "#innodb_redo").mkdir(parents=True)
+    assert "holds no file of the redo log" in refusal(replace(layout, redo=tmp_path / "redo"))

@@ -85,16 +85,16 @@ def find_layout(request: Request, server: OptionGroup, sst: OptionGroup, credent
     """
     datadir = Path(os.path.normpath(request.datadir))
 
-    def place(field: Callable[[ServerPaths], str | None], option: str) -> Path:
-        spelled = _first(request, server, field, option)
+    def place(field: Callable[[ServerPaths], str | None], files: FileSet) -> Path:
+        spelled = _first(request, server, field, files.option)
         return _below(datadir, spelled) if spelled else datadir
 
     return Layout(
         datadir=datadir,
-        data=place(lambda paths: paths.data_home, "innodb-data-home-dir"),
-        redo=place(lambda paths: paths.redo, "innodb-log-group-home-dir"),
-        undo=place(lambda paths: paths.undo, "innodb-undo-directory"),
-        aria=place(lambda paths: paths.aria, "aria-log-dir-path"),
+        data=place(lambda paths: paths.data_home, SYSTEM),
+        redo=place(lambda paths: paths.redo, REDO),
+        undo=place(lambda paths: paths.undo, UNDO),
+        aria=place(lambda paths: paths.aria, ARIA),
         binlog=_binlog_place(request, server, datadir, _most_binlogs(sst, server)),
         foreign=(
             *(_below(datadir, path) for path in request.tmpdir),

@@ -34,21 +34,23 @@ _WORTH = 8 * 1024 * 1024  # bytes: about what a node carries while two rsyncs st
 
 @dataclass(frozen=True, slots=True)
 class FileSet:
-    """Files of the top level of one directory. `suffix` is that of the rsync module they go to."""
+    """Files of the top level of one directory, which the server's `option` names. `suffix` is that of the rsync module
+    they go to."""
 
     title: str
     suffix: str
     patterns: tuple[str, ...]
+    option: str
 
     def holds(self, name: str) -> bool:
         """Whether a file of this name is one of the set's."""
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns)
 
 
-SYSTEM = FileSet("InnoDB system tablespace", "-data_dir", ("ibdata*", "ib_lru_dump"))
-REDO = FileSet("redo log", "-log_dir", ("ib_logfile[0-9]*",))
-UNDO = FileSet("undo tablespaces", "-undo_dir", ("undo*",))
-ARIA = FileSet("Aria log", "-aria_log", ("aria_log_control", "aria_log.*"))
+SYSTEM = FileSet("InnoDB system tablespace", "-data_dir", ("ibdata*", "ib_lru_dump"), "innodb-data-home-dir")
+REDO = FileSet("redo log", "-log_dir", ("ib_logfile[0-9]*",), "innodb-log-group-home-dir")
+UNDO = FileSet("undo tablespaces", "-undo_dir", ("undo*",), "innodb-undo-directory")
+ARIA = FileSet("Aria log", "-aria_log", ("aria_log_control", "aria_log.*"), "aria-log-dir-path")
 FILE_SETS = (SYSTEM, REDO, UNDO, ARIA)
 
 

@@ -8,19 +8,21 @@ from pathlib import Path
 
 from pytunnel.sst.directories import Layout
 from pytunnel.sst.errors import ExitCode, SstError
-from pytunnel.sst.manifest import FILE_SETS, FileSet, list_schemas
+from pytunnel.sst.manifest import FILE_SETS, REDO, SYSTEM, FileSet, list_schemas
 
+_NEW_REDO = "#innodb_redo"  # the directory of MySQL 8.0.30 and later; in the datadir it travels as a schema does
 _REMOTE_TABLE = ".isl"  # InnoDB's note of where a table is that was made with DATA DIRECTORY
 
 
 def check_carriable(layout: Layout) -> None:
-    """Find what a donor has and no rsync would carry: data behind links, tables that lie elsewhere.
+    """Find what a donor has and no rsync would carry: data behind links, tables and sets that lie elsewhere.
 
     Raises SstError for the first of it, OSError when a directory can't be read.
     """
     left_out = layout.nested_places()
     for files in FILE_SETS:
         _check_set(layout.directory_of(files), files)
+    _check_present(layout)
     paths = [layout.datadir / os.fsdecode(entry.path) for entry in list_schemas(layout.datadir, left_out)]
     links = [*_linked_directories(layout.datadir, left_out), *_escaping_links(layout.datadir, paths, left_out)]
     if links:
@@ -60,6 +62,20 @@ def _check_set(directory: Path, files: FileSet) -> None:
             raise SstError(
                 f"{path} ({files.title}) is a symbolic link to {path.readlink()}, and rsync would carry the link "
                 "alone; move the file to where the link is, or name the directory that it is in as the set's own",
+                exit_code=ExitCode.BAD_SETTING,
+            )
+
+
+def _check_present(layout: Layout) -> None:
+    """No InnoDB starts without these sets: a donor's are somewhere, or under other names, and would not be sent."""
+    for files in (SYSTEM, REDO):
+        directory = layout.directory_of(files)
+        found = any(files.holds(path.name) for path in directory.iterdir())
+        if not found and not (files is REDO and directory == layout.datadir and (directory / _NEW_REDO).is_dir()):
+            raise SstError(
+                f"{directory} holds no file of the {files.title} ({', '.join(files.patterns)}), and without it the "
+                f"joiner's server would not start; {files.option} has to name the directory that it is in, and its "
+                "files need these names",
                 exit_code=ExitCode.BAD_SETTING,
             )
 

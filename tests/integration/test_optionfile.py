@@ -101,6 +101,13 @@ def test_the_server_s_groups_with_a_suffix(option_file: Path) -> None:
 
 
 @needs_program
+def test_the_server_s_options_may_be_abbreviated_and_ours_may_not(option_file: Path) -> None:
+    option_file.write_text("[mariadb]\ninnodb_log_group_home=redo\n[sst]\nssl-ce=/node.pem\n")
+    assert read(lambda: read_server(make_request(option_file))).get("innodb-log-group-home-dir") == "redo"
+    assert "ssl-cert" not in read(lambda: read_group(make_request(option_file), "sst"))
+
+
+@needs_program
 def test_a_group_that_no_file_has_is_empty(option_file: Path) -> None:
     assert read(lambda: read_group(make_request(option_file), "nothing")) == OptionGroup()
 

@@ -235,6 +235,23 @@ def test_a_server_s_command_line_is_read_as_the_server_reads_it(words: list[str]
     assert list(parse_mysqld_args(words)) == options
 
 
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("innodb_log_group_home", "innodb-log-group-home-dir"),
+        ("loose-innodb-undo-d", "innodb-undo-directory"),
+        ("innodb-undo", "innodb-undo"),  # ambiguous: a server that has two options of this beginning does not start
+        ("log-bin", "log-bin"),
+        ("log-bin-i", "log-bin-index"),
+        ("log-bin-indexes", "log-bin-indexes"),
+        ("ssl-ca", "ssl-ca"),
+        ("tmpd", "tmpdir"),
+    ],
+)
+def test_an_abbreviation_that_means_one_option_stands_for_it(written: str, name: str) -> None:
+    assert list(parse_mysqld_args([f"--{written}=x"])) == [ServerOption(name, "x")]
+
+
 names = st.from_regex(r"[a-z][a-z-]{0,20}", fullmatch=True).filter(lambda name: not name.startswith("loose-"))
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import trio
 
 from pytunnel.sst.errors import ExitCode, SstError
-from pytunnel.sst.request import Request, ServerOption, option_name
+from pytunnel.sst.request import Request, ServerOption, option_name, server_option_name
 
 _PROGRAM = "my_print_defaults"
 _TIME_LIMIT = 30.0  # seconds; it reads a few files
@@ -48,20 +48,20 @@ async def read_group(request: Request, group: str) -> OptionGroup:
 
     Raises SstError when my_print_defaults is missing or fails.
     """
-    return await _ask(request, group)
+    return await _ask(request, group, option_name)
 
 
 async def read_server(request: Request) -> OptionGroup:
-    """All groups that the server itself reads, in its order. Raises as read_group does."""
-    return await _ask(request, "--mysqld")
+    """All groups that the server itself reads, in its order; names may be abbreviated. Raises as read_group does."""
+    return await _ask(request, "--mysqld", server_option_name)
 
 
-def parse_output(output: bytes) -> Iterable[ServerOption]:
-    """The options that my_print_defaults printed: one `--key=value` or `--key` a line."""
+def parse_output(output: bytes, named: Callable[[str], str] = option_name) -> Iterable[ServerOption]:
+    """The options that my_print_defaults printed: one `--key=value` or `--key` a line; `named` tells a key's name."""
     for line in os.fsdecode(output).split("\n"):
         if line.startswith("--"):
             name, equals, value = line[2:].partition("=")
-            yield ServerOption(option_name(name), value if equals else None)
+            yield ServerOption(named(name), value if equals else None)
 
 
 def command_line(request: Request, group: str) -> list[str]:
@@ -74,7 +74,7 @@ def command_line(request: Request, group: str) -> list[str]:
     return [_PROGRAM, *(f"{option}={value}" for option, value in about_files if value is not None), group]
 
 
-async def _ask(request: Request, group: str) -> OptionGroup:
+async def _ask(request: Request, group: str, named: Callable[[str], str]) -> OptionGroup:
     command = command_line(request, group)
     try:
         with trio.fail_after(_TIME_LIMIT):
@@ -87,7 +87,7 @@ async def _ask(request: Request, group: str) -> OptionGroup:
         raise _failure(f"{_PROGRAM} ended with status {error.returncode} and said: {said}; {advice}") from error
     except trio.TooSlowError as error:
         raise _failure(f"{_PROGRAM} did not end within {_TIME_LIMIT:g} seconds") from error
-    return OptionGroup(tuple(parse_output(ran.stdout)), tuple(_lines(ran.stderr)))
+    return OptionGroup(tuple(parse_output(ran.stdout, named)), tuple(_lines(ran.stderr)))
 
 
 def _are_there(request: Request) -> bool:

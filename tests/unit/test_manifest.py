@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,26 @@ def test_a_link_that_is_left_out_is_not_listed(tmp_path: Path) -> None:
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "redo").symlink_to("/elsewhere")
     assert names(list_schemas(tmp_path, [tmp_path / "shop" / "redo"])) == {b"shop"}
+
+
+@pytest.mark.parametrize("left", ["nothing", "file"])
+def test_a_directory_that_vanishes_while_the_list_is_made_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    for schema in ("dropped", "shop"):
+        (tmp_path / schema).mkdir()
+        (tmp_path / schema / "t.ibd").touch()
+    scandir, dropped = os.scandir, tmp_path / "dropped"
+
+    def drop_and_scan(directory: bytes) -> Iterator[os.DirEntry[bytes]]:
+        if directory.endswith(b"/dropped"):
+            dropped.rename(tmp_path / "gone")
+            if left == "file":
+                dropped.touch()
+        return scandir(directory)
+
+    monkeypatch.setattr(os, "scandir", drop_and_scan)
+    assert names(list_schemas(tmp_path)) == {b"dropped", b"shop", b"shop/t.ibd"}
 
 
 def test_a_symbolic_link_in_the_top_level_is_no_schema(tmp_path: Path) -> None:

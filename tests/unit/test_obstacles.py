@@ -72,6 +72,18 @@ def test_a_link_into_a_schema_or_in_the_place_of_a_set_is_carried(layout: Layout
     check_carriable(replace(layout, aria=layout.datadir / "redo"))
 
 
+def test_a_link_that_vanishes_while_it_is_looked_at_is_none(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    (layout.datadir / "shop" / "t.MYD").symlink_to("/elsewhere")
+    readlink = Path.readlink
+
+    def drop_and_read(link: Path) -> Path:
+        link.unlink()
+        return readlink(link)
+
+    monkeypatch.setattr(Path, "readlink", drop_and_read)
+    check_carriable(layout)
+
+
 def test_a_set_may_lie_behind_a_link_in_a_schema(layout: Layout, tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "disk" / "ib_logfile0").touch()

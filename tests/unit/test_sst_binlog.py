@@ -280,6 +280,21 @@ def test_what_is_missing_is_found_without_packing(donor: BinlogPlace, missing: s
     assert caught.value.exit_code == ExitCode.MISSING
 
 
+def test_a_binlog_that_is_purged_while_we_look_is_not_missed(
+    donor: BinlogPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_index = binlog._read_index
+
+    def read_and_purge(place: BinlogPlace) -> list[Path]:
+        found = read_index(place)
+        (donor.datadir / "mysql-bin.000001").unlink(missing_ok=True)
+        donor.index.write_text("./mysql-bin.000002\n")
+        return found
+
+    monkeypatch.setattr(binlog, "_read_index", read_and_purge)
+    binlog.check_packing(donor, donor.datadir)
+
+
 def test_binlogs_that_are_larger_than_the_free_space_are_not_packed(donor: BinlogPlace) -> None:
     os.truncate(donor.datadir / "mysql-bin.000001", 2**43)
     with pytest.raises(SstError, match=rf"can't be packed: No space left on device: \d+ bytes .*\({donor.datadir}\)"):

@@ -40,7 +40,7 @@ def check_packing(place: BinlogPlace, directory: Path) -> None:
     Raises SstError when the index or a binlog is missing, and when there is too little space for a copy.
     """
     with _explained(_UNPACKABLE.format(place.index)):
-        _check_space(directory, sum(path.stat().st_size for path in _chosen(place)))
+        _check_space(directory, _size_of_chosen(place))
 
 
 def pack(place: BinlogPlace, archive: BinaryIO, go_on: GoOn) -> list[str]:
@@ -101,6 +101,18 @@ def _chosen(place: BinlogPlace) -> list[Path]:
     if len({path.name for path in chosen}) < len(chosen):
         raise SstError(f"{place.index} names two binlogs of one name in two directories; purge the older ones")
     return chosen
+
+
+def _size_of_chosen(place: BinlogPlace) -> int:
+    """The bytes of the binlogs that go with a snapshot. What is purged while we look, the index names no more."""
+    chosen = _chosen(place)
+    while True:
+        try:
+            return sum(path.stat().st_size for path in chosen)
+        except FileNotFoundError:
+            before, chosen = chosen, _chosen(place)
+            if chosen == before:
+                raise
 
 
 def _check_space(directory: Path, needed: int) -> None:

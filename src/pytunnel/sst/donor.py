@@ -16,7 +16,7 @@ import trio
 from pytunnel.errors import PytunnelError
 from pytunnel.sst import binlog, manifest, patience, rsync, server, workplace
 from pytunnel.sst.donation import Courier
-from pytunnel.sst.errors import ExitCode, SstError, known
+from pytunnel.sst.errors import ExitCode, SstError, known, refused
 from pytunnel.sst.filewatch import wait_for
 from pytunnel.sst.manifest import FILE_SETS, Amount, Entry, FileSet
 from pytunnel.sst.obstacles import check_carriable
@@ -134,7 +134,7 @@ async def _tell_of_failure(donation: _Donation, error: BaseException) -> None:
     if donation.plan_module not in donation.modules:
         return
     reasons = [str(each) for each in known(error, PytunnelError)]
-    reasons += [f"{each.filename or 'the system'}: {each.strerror}" for each in known(error, OSError)]
+    reasons += [refused(each) for each in known(error, OSError)]
     reason = reasons[0] if reasons else "it was told to end, or its server has gone"
     with suppress(SstError):  # a joiner that can't be reached any more
         note = workplace.write_private(donation.private / PLAN_FILE, format_failure(reason))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from enum import IntEnum
 from typing import TypeVar
@@ -38,3 +39,9 @@ def known(error: BaseException, kind: type[_Kind]) -> Iterator[_Kind]:
             yield from known(each, kind)
     elif isinstance(error, kind):
         yield error
+
+
+def refused(error: OSError) -> str:
+    """What the system refused: its file, however it was named, and the reason."""
+    named = isinstance(error.filename, str | bytes)
+    return f"{os.fsdecode(error.filename) if named else 'the system refused'}: {error.strerror or error}"

@@ -76,8 +76,8 @@ class Amount:
 def list_schemas(datadir: Path, left_out: Iterable[Path] = ()) -> list[Entry]:
     """All that lies in the top-level directories of `datadir`, the directories themselves included.
 
-    `left_out` are places below the datadir that hold something else than schemas. A file that vanishes while
-    the list is made was a temporary one. Raises OSError when a directory can't be read.
+    `left_out` are places below the datadir that hold something else than schemas. What vanishes while the list is made
+    was temporary, or was dropped before the tables were locked. Raises OSError when a directory can't be read.
     """
     skipped = {os.fsencode(path) for path in left_out}
     entries: list[Entry] = []
@@ -161,16 +161,24 @@ def file_list(entries: Iterable[Entry]) -> bytes:
 
 def _walk(root: bytes, relative: bytes, skipped: set[bytes]) -> Iterator[Entry]:
     yield Entry(0, relative)
-    with os.scandir(root + b"/" + relative) as items:
-        for item in items:
-            path = relative + b"/" + item.name
-            if item.path in skipped:
-                continue
-            try:
-                status = item.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            if stat.S_ISDIR(status.st_mode):
-                yield from _walk(root, path, skipped)
-            elif stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
-                yield Entry(status.st_size if stat.S_ISREG(status.st_mode) else 0, path)
+    for item in _scan(root + b"/" + relative):
+        path = relative + b"/" + item.name
+        if item.path in skipped:
+            continue
+        try:
+            status = item.stat(follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if stat.S_ISDIR(status.st_mode):
+            yield from _walk(root, path, skipped)
+        elif stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
+            yield Entry(status.st_size if stat.S_ISREG(status.st_mode) else 0, path)
+
+
+def _scan(directory: bytes) -> list[os.DirEntry[bytes]]:
+    """What lies in a directory; nothing in one that has vanished."""
+    try:
+        with os.scandir(directory) as items:
+            return list(items)
+    except (FileNotFoundError, NotADirectoryError):
+        return []

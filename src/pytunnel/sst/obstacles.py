@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from pytunnel.sst.directories import Layout
@@ -12,6 +14,17 @@ from pytunnel.sst.manifest import FILE_SETS, REDO, SYSTEM, FileSet, list_schemas
 
 _NEW_REDO = "#innodb_redo"  # the directory of MySQL 8.0.30 and later; in the datadir it travels as a schema does
 _REMOTE_TABLE = ".isl"  # InnoDB's note of where a table is that was made with DATA DIRECTORY
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """A symbolic link and what it says."""
+
+    path: Path
+    target: Path
+
+    def __str__(self) -> str:
+        return f"{self.path} -> {self.target}"
 
 
 def check_carriable(layout: Layout) -> None:
@@ -28,7 +41,7 @@ def check_carriable(layout: Layout) -> None:
     if links:
         raise SstError(
             f"{layout.datadir} holds symbolic links that lead out of it, whose data rsync would not carry "
-            f"({len(links)}, the first is {links[0]} -> {links[0].readlink()}); put the data into the datadir, or use "
+            f"({len(links)}, the first is {links[0]}); put the data into the datadir, or use "
             "another SST method",
             exit_code=ExitCode.BAD_SETTING,
         )
@@ -48,7 +61,7 @@ def check_replaceable(layout: Layout) -> None:
     links = _linked_directories(layout.datadir, layout.nested_places())
     if links:
         raise SstError(
-            f"{links[0]} is a symbolic link to the directory {links[0].readlink()}, which no transfer can replace "
+            f"{links[0].path} is a symbolic link to the directory {links[0].target}, which no transfer can replace "
             f"({len(links)} such links; nothing was touched); move the directory to where the link is",
             exit_code=ExitCode.BAD_SETTING,
         )
@@ -57,13 +70,12 @@ def check_replaceable(layout: Layout) -> None:
 def _check_set(directory: Path, files: FileSet) -> None:
     if not directory.is_dir():
         raise SstError(f"the directory of the {files.title}, {directory}, is not there", exit_code=ExitCode.MISSING)
-    for path in sorted(directory.iterdir()):
-        if files.holds(path.name) and path.is_symlink():
-            raise SstError(
-                f"{path} ({files.title}) is a symbolic link to {path.readlink()}, and rsync would carry the link "
-                "alone; move the file to where the link is, or name the directory that it is in as the set's own",
-                exit_code=ExitCode.BAD_SETTING,
-            )
+    for link in _links(path for path in sorted(directory.iterdir()) if files.holds(path.name)):
+        raise SstError(
+            f"{link.path} ({files.title}) is a symbolic link to {link.target}, and rsync would carry the link "
+            "alone; move the file to where the link is, or name the directory that it is in as the set's own",
+            exit_code=ExitCode.BAD_SETTING,
+        )
 
 
 def _check_present(layout: Layout) -> None:
@@ -80,19 +92,23 @@ def _check_present(layout: Layout) -> None:
             )
 
 
-def _linked_directories(datadir: Path, left_out: Collection[Path]) -> list[Path]:
+def _links(paths: Iterable[Path]) -> Iterator[_Link]:
+    for path in paths:
+        if path.is_symlink():
+            with suppress(OSError):  # the server has removed it, or put a file in its place, this moment
+                yield _Link(path, path.readlink())
+
+
+def _linked_directories(datadir: Path, left_out: Collection[Path]) -> list[_Link]:
     """Links of the top level to directories: the server takes them for schemas, rsync for files."""
-    return sorted(path for path in datadir.iterdir() if path.is_symlink() and path.is_dir() and path not in left_out)
+    return [link for link in _links(sorted(datadir.iterdir())) if link.path.is_dir() and link.path not in left_out]
 
 
-def _escaping_links(datadir: Path, paths: Iterable[Path], left_out: Collection[Path]) -> Iterator[Path]:
+def _escaping_links(datadir: Path, paths: Iterable[Path], left_out: Collection[Path]) -> Iterator[_Link]:
     """Links whose data doesn't travel with them: only relative ones into a schema lead to the same on the joiner."""
     schemas = {path for path in paths if path.parent == datadir}
-    for path in paths:
-        if not path.is_symlink():
-            continue
-        target = path.readlink()
-        place = Path(os.path.normpath(path.parent / target))
+    for link in _links(paths):
+        place = Path(os.path.normpath(link.path.parent / link.target))
         ways = {place, *place.parents}
-        if target.is_absolute() or not ways & schemas or ways & set(left_out):
-            yield path
+        if link.target.is_absolute() or not ways & schemas or ways & set(left_out):
+            yield link

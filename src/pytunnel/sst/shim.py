@@ -19,7 +19,7 @@ import trio
 from pytunnel import __version__
 from pytunnel.errors import PytunnelError
 from pytunnel.sst import server
-from pytunnel.sst.errors import ExitCode, SstError, known
+from pytunnel.sst.errors import ExitCode, SstError, known, refused
 from pytunnel.sst.log import ServerFormatter
 from pytunnel.sst.method import Method, method_of
 from pytunnel.sst.request import Request, Role, parse_request
@@ -109,10 +109,10 @@ def _report(error: Exception) -> int:
 
 def _report_unforeseen(error: Exception) -> int:
     """What the system refused is named with its file; anything else is a fault of ours, told with its place."""
-    refused = next(known(error, OSError), None)
-    if refused is not None:
-        log.error("the transfer failed: %s: %s", refused.filename or "the system refused", refused.strerror)
-        return int(ExitCode.MISSING if isinstance(refused, FileNotFoundError) else ExitCode.OTHER)
+    refusal = next(known(error, OSError), None)
+    if refusal is not None:
+        log.error("the transfer failed: %s", refused(refusal))
+        return int(ExitCode.MISSING if isinstance(refusal, FileNotFoundError) else ExitCode.OTHER)
     first = next(known(error, Exception), error)
     place = traceback.extract_tb(first.__traceback__)[-1]
     text = "a fault of pytunnel's own; please report it: %s: %s (%s:%s)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -125,6 +126,42 @@ def test_a_set_s_directory_that_is_missing_is_named(layout: Layout) -> None:
     with pytest.raises(SstError, match="the directory of the Aria log, /nowhere, is not there") as caught:
         check_carriable(replace(layout, aria=Path("/nowhere")))
     assert caught.value.exit_code == ExitCode.MISSING
+
+
+def deny(monkeypatch: pytest.MonkeyPatch, *denied: Path) -> None:
+    """Answer as the system does to a user who may not read these; root may read all."""
+    monkeypatch.setattr(os, "access", lambda path, mode: path not in denied)
+
+
+def test_files_that_may_not_be_read_are_refused_with_their_number_and_the_first_name(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denied = [layout.datadir / name for name in ("ibdata1", "shop/dump.sql")]
+    for path in denied:
+        path.touch()
+    deny(monkeypatch, *denied)
+    assert f"may not read {denied[0]}, so rsync could not carry it (2 such files" in refusal(layout)
+
+
+def test_what_no_transfer_carries_need_not_be_readable(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    (layout.datadir / "lost+found").mkdir()
+    (layout.datadir / "auto.cnf").touch()
+    deny(monkeypatch, layout.datadir / "lost+found", layout.datadir / "auto.cnf")
+    check_carriable(layout)
+
+
+def test_a_file_that_vanishes_while_it_is_looked_at_is_not_denied(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = layout.datadir / "shop" / "t.ibd"
+    file.touch()
+
+    def drop_and_ask(path: Path, mode: int) -> bool:
+        file.unlink(missing_ok=True)
+        return path.exists()
+
+    monkeypatch.setattr(os, "access", drop_and_ask)
+    check_carriable(layout)
 
 
 def test_a_joiner_s_links_in_its_schemas_can_be_replaced(layout: Layout) -> None:

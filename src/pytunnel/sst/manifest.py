@@ -29,6 +29,7 @@ PRIVILEGES = b"mysql"
 """The schema without which no server starts: deleted first and sent last, so that none starts on half a database."""
 
 
+_VANISHED = (FileNotFoundError, NotADirectoryError)
 _WORTH = 8 * 1024 * 1024  # bytes: about what a node carries while two rsyncs start and shake hands
 
 
@@ -73,13 +74,15 @@ class Amount:
         return Amount(self.bytes + other.bytes, self.files + other.files)
 
 
-def list_schemas(datadir: Path, left_out: Iterable[Path] = ()) -> list[Entry]:
+def list_schemas(datadir: Path, left_out: Iterable[Path] = (), *, lenient: bool = False) -> list[Entry]:
     """All that lies in the top-level directories of `datadir`, the directories themselves included.
 
     `left_out` are places below the datadir that hold something else than schemas. What vanishes while the list is made
-    was temporary, or was dropped before the tables were locked. Raises OSError when a directory can't be read.
+    was temporary, or was dropped before the tables were locked. Raises OSError when a directory can't be read, unless
+    `lenient`: then it is listed alone, without what it holds.
     """
     skipped = {os.fsencode(path) for path in left_out}
+    passed_over = (*_VANISHED, PermissionError) if lenient else _VANISHED
     entries: list[Entry] = []
     with os.scandir(os.fsencode(datadir)) as top:
         schemas = sorted(
@@ -88,7 +91,7 @@ def list_schemas(datadir: Path, left_out: Iterable[Path] = ()) -> list[Entry]:
             if item.is_dir(follow_symlinks=False) and not _is_foreign(item.name) and item.path not in skipped
         )
     for schema in schemas:
-        entries.extend(_walk(os.fsencode(datadir), schema, skipped))
+        entries.extend(_walk(os.fsencode(datadir), schema, skipped, passed_over))
     return entries
 
 
@@ -159,26 +162,26 @@ def file_list(entries: Iterable[Entry]) -> bytes:
     return b"".join(b"./" + entry.path + b"\0" for entry in entries)
 
 
-def _walk(root: bytes, relative: bytes, skipped: set[bytes]) -> Iterator[Entry]:
+def _walk(root: bytes, relative: bytes, skipped: set[bytes], passed_over: tuple[type[OSError], ...]) -> Iterator[Entry]:
     yield Entry(0, relative)
-    for item in _scan(root + b"/" + relative):
+    for item in _scan(root + b"/" + relative, passed_over):
         path = relative + b"/" + item.name
         if item.path in skipped:
             continue
         try:
             status = item.stat(follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
+        except passed_over:
             continue
         if stat.S_ISDIR(status.st_mode):
-            yield from _walk(root, path, skipped)
+            yield from _walk(root, path, skipped, passed_over)
         elif stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
             yield Entry(status.st_size if stat.S_ISREG(status.st_mode) else 0, path)
 
 
-def _scan(directory: bytes) -> list[os.DirEntry[bytes]]:
-    """What lies in a directory; nothing in one that has vanished."""
+def _scan(directory: bytes, passed_over: tuple[type[OSError], ...]) -> list[os.DirEntry[bytes]]:
+    """What lies in a directory; nothing where one of these errors says that it can't be told."""
     try:
         with os.scandir(directory) as items:
             return list(items)
-    except (FileNotFoundError, NotADirectoryError):
+    except passed_over:
         return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,15 +29,17 @@ class _Link:
 
 
 def check_carriable(layout: Layout) -> None:
-    """Find what a donor has and no rsync would carry: data behind links, tables and sets that lie elsewhere.
+    """Find what a donor has and no rsync would carry: data behind links, tables and sets that lie elsewhere, what our
+    user may not read.
 
-    Raises SstError for the first of it, OSError when a directory can't be read.
+    Raises SstError for the first of it, OSError when the directory of a set can't be read.
     """
     left_out = layout.nested_places()
     for files in FILE_SETS:
         _check_set(layout.directory_of(files), files)
     _check_present(layout)
-    paths = [layout.datadir / os.fsdecode(entry.path) for entry in list_schemas(layout.datadir, left_out)]
+    entries = list_schemas(layout.datadir, left_out, lenient=True)
+    paths = [layout.datadir / os.fsdecode(entry.path) for entry in entries]
     links = [*_linked_directories(layout.datadir, left_out), *_escaping_links(layout.datadir, paths, left_out)]
     if links:
         raise SstError(
@@ -54,6 +57,7 @@ def check_carriable(layout: Layout) -> None:
             "another SST method",
             exit_code=ExitCode.BAD_SETTING,
         )
+    _check_readable([*_set_files(layout), *paths])
 
 
 def check_replaceable(layout: Layout) -> None:
@@ -90,6 +94,35 @@ def _check_present(layout: Layout) -> None:
                 "files need these names",
                 exit_code=ExitCode.BAD_SETTING,
             )
+
+
+def _set_files(layout: Layout) -> Iterator[Path]:
+    for files in FILE_SETS:
+        for path in sorted(layout.directory_of(files).iterdir()):
+            if files.holds(path.name) and path.is_file():
+                yield path
+
+
+def _check_readable(paths: Iterable[Path]) -> None:
+    denied = [path for path in paths if not _is_readable(path)]
+    if denied:
+        raise SstError(
+            f"the server's user may not read {denied[0]}, so rsync could not carry it ({len(denied)} such files and "
+            "directories); give it to the server's user, or move it out of the datadir",
+            exit_code=ExitCode.BAD_SETTING,
+        )
+
+
+def _is_readable(path: Path) -> bool:
+    """Whether rsync could read a file, or enter and list a directory; what has vanished it passes over."""
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    if stat.S_ISLNK(mode):
+        return True
+    wanted = os.R_OK | os.X_OK if stat.S_ISDIR(mode) else os.R_OK
+    return os.access(path, wanted) or not os.path.lexists(path)
 
 
 def _links(paths: Iterable[Path]) -> Iterator[_Link]:

@@ -76,6 +76,7 @@ class Request:
     environment_paths: ServerPaths = ServerPaths()
     mysqld_args: tuple[ServerOption, ...] = ()
 
+
 # The server takes an abbreviation that can mean only one of its options. These are the shortest ones of MariaDB 10.11
 # for what we look up; a server with more options than it takes fewer, and does not start with the others.
 _SHORTEST = {
@@ -175,12 +176,12 @@ def option_name(text: str) -> str:
     """A server option's name in its one form: dashes, without `loose-`."""
     return text.replace("_", "-").removeprefix("loose-")
 
+
 def server_option_name(text: str) -> str:
     """As `option_name`; an abbreviation stands for the whole name, as for the server itself."""
     name = option_name(text)
     whole = (each for each, shortest in _SHORTEST.items() if each.startswith(name) and name.startswith(shortest))
     return next(whole, name)
-
 
 
 def _split(arguments: Sequence[str]) -> tuple[dict[str, str], bool, Sequence[str]]:

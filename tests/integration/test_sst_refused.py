@@ -82,3 +82,30 @@ def test_what_the_donor_may_not_read_is_named_before_the_flush(
     assert_refused(run, f"the server's user may not read {denied}, so rsync could not carry it (1 such files and direc")
     assert (joiner.datadir / "shop" / "t.ibd").read_text() == "the joiner's"
     receiving.process.kill()
+
+
+def test_a_joiner_s_link_that_leads_nowhere_is_refused_while_its_old_data_is_whole(
+    pair: tuple[PlayedServer, PlayedServer],
+) -> None:
+    joiner = pair[1]
+    (joiner.datadir / "stock").symlink_to("/nowhere/stock")
+    run = joiner.start_joiner()
+    assert_refused(run, f"{joiner.datadir}/stock is a symbolic link to /nowhere/stock, which is not there")
+    assert (joiner.datadir / "shop" / "t.ibd").read_text() == "the joiner's"
+
+
+def test_a_joiner_s_file_in_the_place_of_a_schema_is_told_of_with_what_to_do(
+    pair: tuple[PlayedServer, PlayedServer],
+) -> None:
+    donor, joiner = pair
+    (donor.datadir / "stock").mkdir()
+    (donor.datadir / "stock" / "t.ibd").touch()
+    (joiner.datadir / "stock").touch()
+    receiving = joiner.start_joiner()
+    sending = donor.start_donor(receiving.ready())
+    sending.expect("flush tables")
+    donor.flush()
+    assert sending.line() == ""
+    for run in (sending, receiving):
+        assert run.end() != 0
+        assert "the joiner has a file or a link where a directory of the donor's should go" in run.errors()[0]

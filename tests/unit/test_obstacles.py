@@ -202,3 +202,17 @@ def test_a_redo_log_that_is_a_directory_travels_as_schemas_do(layout: Layout) ->
 def test_a_redo_log_that_is_a_directory_outside_of_the_datadir_is_refused(layout: Layout, tmp_path: Path) -> None:
     (tmp_path / "redo" / "#innodb_redo").mkdir(parents=True)
     assert "holds no file of the redo log" in refusal(replace(layout, redo=tmp_path / "redo"))
+
+
+def test_a_joiner_s_link_that_leads_nowhere_may_stand_for_a_schema(layout: Layout) -> None:
+    (layout.datadir / "linked").symlink_to("/disk2/linked")
+    with pytest.raises(
+        SstError, match="linked is a symbolic link to /disk2/linked, which is not there, and no transfer"
+    ):
+        check_replaceable(layout)
+
+
+@pytest.mark.parametrize("name", ["mysql.sock", "ibdata1", "redo"])
+def test_a_joiner_s_link_that_leads_nowhere_and_is_no_schema_is_let_be(layout: Layout, name: str) -> None:
+    (layout.datadir / name).symlink_to("/run/elsewhere")
+    check_replaceable(replace(layout, redo=layout.datadir / "redo"))

@@ -69,6 +69,14 @@ def check_replaceable(layout: Layout) -> None:
             f"({len(links)} such links; nothing was touched); move the directory to where the link is",
             exit_code=ExitCode.BAD_SETTING,
         )
+    dangling = _dangling_links(layout)
+    if dangling:
+        raise SstError(
+            f"{dangling[0].path} is a symbolic link to {dangling[0].target}, which is not there, and no transfer can "
+            f"put a schema in its place ({len(dangling)} such links; nothing was touched); is a disk not mounted? Move "
+            "the directory to where the link is, or remove the link",
+            exit_code=ExitCode.BAD_SETTING,
+        )
 
 
 def _check_set(directory: Path, files: FileSet) -> None:
@@ -135,6 +143,20 @@ def _links(paths: Iterable[Path]) -> Iterator[_Link]:
 def _linked_directories(datadir: Path, left_out: Collection[Path]) -> list[_Link]:
     """Links of the top level to directories: the server takes them for schemas, rsync for files."""
     return [link for link in _links(sorted(datadir.iterdir())) if link.path.is_dir() and link.path not in left_out]
+
+
+def _dangling_links(layout: Layout) -> list[_Link]:
+    """Links of the top level to nowhere that may stand for a schema. The name of none has a dot, which the server
+    writes as @002e, and the files of the sets are replaced."""
+    left_out = layout.nested_places()
+    return [
+        link
+        for link in _links(sorted(layout.datadir.iterdir()))
+        if not (
+            "." in link.path.name or link.path in left_out or any(files.holds(link.path.name) for files in FILE_SETS)
+        )
+        and not os.path.exists(link.path)  # noqa: PTH110 - Path.exists fails where the target can't be looked at
+    ]
 
 
 def _escaping_links(datadir: Path, paths: Iterable[Path], left_out: Collection[Path]) -> Iterator[_Link]:

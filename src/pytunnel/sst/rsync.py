@@ -48,6 +48,10 @@ _SAID = {
     35: "the other node did not answer in time",
 }
 _NOT_LET_IN = "the joiner's rsync did not let us in: does this donor know the secret of the transfer?"
+_IN_THE_WAY = (
+    "the joiner has a file or a link where a directory of the donor's should go; remove it, or move it out of the "
+    "joiner's datadir, and start the joiner again"
+)
 _ABOUT_FILES = (3, 11, 23)
 _PASSING = (10, 12, 14, 19, 20, 30, 35)  # by a signal, or because the other end has gone: the next run may end well
 _EXIT_CODES = {2: ExitCode.PROTOCOL, 12: ExitCode.BROKEN_OFF, 10: ExitCode.BROKEN_OFF, 30: ExitCode.BROKEN_OFF}
@@ -269,6 +273,8 @@ def failure(code: int, last_words: str) -> SstError:
     sentence = "rsync was killed" if code < 0 else _SAID.get(code, "rsync failed")
     if code == 5 and "auth failed" in last_words:
         sentence = _NOT_LET_IN
+    elif code == 23 and re.search(r"Not a directory \(|Too many levels of symbolic links \(", last_words):
+        sentence = _IN_THE_WAY
     detail = f" ({last_words})" if last_words else ""
     exit_code = _EXIT_CODES.get(code, ExitCode.OTHER)
     return SstError(f"rsync ended with code {code}: {sentence}{detail}", exit_code=exit_code)

@@ -12,6 +12,7 @@ import trio
 
 from pytunnel.sst.errors import ExitCode, SstError
 
+_LOOK_AGAIN = 1.0  # seconds, where nothing tells us of the end of a process
 _SHELLS = ("sh", "dash", "bash", "busybox", "ksh", "zsh")
 
 
@@ -43,10 +44,9 @@ def find_server() -> int:
     parent = os.getppid()
     try:
         program = Path(f"/proc/{parent}/exe").readlink().name
-        status = Path(f"/proc/{parent}/stat").read_text()
+        grandparent = int(_fields(parent)[1])
     except OSError:
         return parent
-    grandparent = int(status.rpartition(")")[2].split()[1])  # proc(5): the fourth field, after the name in brackets
     return grandparent if program in _SHELLS else parent
 
 
@@ -68,11 +68,35 @@ async def _until_process_ends(pid: int) -> None:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError as error:
         raise _gone() from error
+    except OSError:  # kernels before 5.3 don't have it, and the seccomp filters of some containers refuse it
+        await _until_another_or_none(pid)
+        raise _gone() from None
     try:
         await trio.lowlevel.wait_readable(descriptor)
     finally:
         os.close(descriptor)
     raise _gone()
+
+
+async def _until_another_or_none(pid: int) -> None:
+    """Look each second whether it is still the same process; the pipe tells earlier, where there is one."""
+    started = _start_of(pid)
+    while started is not None and _start_of(pid) == started:  # noqa: ASYNC110 - no event tells of it
+        await trio.sleep(_LOOK_AGAIN)
+
+
+def _start_of(pid: int) -> str | None:
+    """When a process was started, in the system's own measure; None where it has ended."""
+    try:
+        fields = _fields(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in ("Z", "X") else fields[19]  # ended, and its parent has not asked for it yet
+
+
+def _fields(pid: int) -> list[str]:
+    """What /proc says of a process from proc(5)'s third field on, the state; the name before it may hold blanks."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 async def _until_reader_closes(descriptor: int) -> None:

@@ -242,7 +242,6 @@ class Node:
                 cwd=self.directory,
                 env={
                     "PATH": f"{self.programs}:{self.site.path}",
-                    "TMPDIR": str(self.tmpdir),
                     "LC_ALL": "C.UTF-8",
                     **self._settings.environment,
                 },

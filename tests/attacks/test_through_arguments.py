@@ -76,7 +76,8 @@ def test_a_datadir_with_a_name_full_of_metacharacters_and_schemas_with_such_name
 def test_a_datadir_that_rsync_can_not_be_told_of_is_refused_before_anything_listens(tmp_path: Path, name: str) -> None:
     own = self_signed("localhost")
     certificates = PlayedServer(tmp_path / "sound").use(own, [own])
-    joiner = PlayedServer(tmp_path / name, options=dict(certificates.options))
+    elsewhere = {"tmpdir": str(tmp_path)}  # no option file can name this directory's
+    joiner = PlayedServer(tmp_path / name, options=dict(certificates.options), server_options=elsewhere)
     run = joiner.start_joiner()
     assert run.line() == ""
     assert run.end() == 22, run.log

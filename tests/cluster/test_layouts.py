@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from lab.mariadb import Node, NodeSettings
 from lab.optionfile import Options
+from lab.sample import fill
 from tests.cluster.harness import Cluster, assert_joined, bootstrap_with_data, with_server, with_sst
 
 APART: Options = {
@@ -44,6 +45,19 @@ def test_files_outside_of_the_datadir_on_the_joiner_alone_by_relative_paths(clus
     joiner.join(donor)
     assert_joined(donor, joiner)
     assert set_files_in(joiner) == []
+
+
+def test_a_directory_for_temporary_files_in_the_datadir(cluster: Cluster) -> None:
+    first, second = (with_server(node, {"tmpdir": "{node}/data/mytmp"}) for node in cluster.self_signed())
+    donor, joiner = cluster.node(first), cluster.node(second)
+    for node in (donor, joiner):
+        (node.datadir / "mytmp").mkdir()
+        node.site.account.own(node.datadir)
+    donor.bootstrap()
+    fill(donor)
+    joiner.join(donor)
+    assert_joined(donor, joiner)
+    assert (joiner.datadir / "mytmp").is_dir()
 
 
 def test_binary_logs_with_an_index_elsewhere(cluster: Cluster) -> None:

@@ -67,17 +67,21 @@ class PlayedServer:
     def start(self, role: str, address: str, *more: str, environment: dict[str, str] | None = None) -> Run:
         """Run the SST program; its standard output and error are collected."""
         defaults = self.root / "my.cnf"
-        groups = (("mysqld", self.server_options), ("sst", self.options))
+        groups = (("mysqld", {"tmpdir": str(self.tmpdir), **self.server_options}), ("sst", self.options))
         text = "".join(
             f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in options.items())
             for group, options in groups
         )
         defaults.write_text(text)
-        own = {"MYSQL_TMP_DIR": str(self.tmpdir), **(environment or {})}
         command = [*self.prefix, sys.executable, str(self.program), "--role", role, "--address", address]
         command += ["--datadir", f"{self.datadir}/", "--defaults-file", str(defaults), "--progress", "0", *more]
         process = subprocess.Popen(
-            command, env=os.environ | own, cwd=self.datadir, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            env=os.environ | (environment or {}),
+            cwd=self.datadir,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         return Run(self, process)
 

@@ -20,7 +20,8 @@ from pytunnel.sst.request import Request, Role, ServerPaths, parse_mysqld_args
 DATADIR = Path("/var/lib/mysql")
 NO_OPTIONS = OptionGroup()
 NO_PATHS = ServerPaths()
-REQUEST = Request(Role.JOINER, Address("node2"), DATADIR, tmpdir=())
+REQUEST = Request(Role.JOINER, Address("node2"), DATADIR)
+SYSTEM_TMPDIR = ["/tmp"]  # noqa: S108 - only its name is looked at
 
 
 def group(*lines: str) -> OptionGroup:
@@ -110,8 +111,29 @@ def test_directories_below_the_datadir_are_no_schemas() -> None:
 
 @pytest.mark.parametrize("tmpdir", ["tmp", "/var/lib/mysql/tmp/"])
 def test_a_directory_for_temporary_files_is_no_schema(tmpdir: str) -> None:
-    request = replace(REQUEST, tmpdir=(Path("/elsewhere"), Path(tmpdir)))
-    assert find_layout(request, NO_OPTIONS, NO_OPTIONS).nested_places() == (DATADIR / "tmp",)
+    assert layout(group(f"--tmpdir=/elsewhere:{tmpdir}")).nested_places() == (DATADIR / "tmp",)
+
+
+def test_the_command_line_s_tmpdir_goes_before_the_option_file_s_and_that_before_the_environment_s() -> None:
+    environment = ServerPaths(tmpdir="/environment")
+    assert layout(environment=environment).tmpdir == (Path("/environment"),)
+    assert layout(group("--tmpdir=/file"), environment=environment).tmpdir == (Path("/file"),)
+    own = layout(group("--tmpdir=/file"), environment=environment, mysqld_args=("--tmpdir", "/args"))
+    assert own.tmpdir == (Path("/args"),)
+
+
+@pytest.mark.parametrize(
+    ("spelled", "directories"),
+    [
+        ("", SYSTEM_TMPDIR),
+        ("/a:/b", ["/a", "/b"]),
+        (":/a::/b:", ["/a", "/b"]),
+        (":", SYSTEM_TMPDIR),
+        ("tmp", ["/var/lib/mysql/tmp"]),
+    ],
+)
+def test_the_tmpdir_may_be_a_list(spelled: str, directories: list[str]) -> None:
+    assert layout(group(f"--tmpdir={spelled}")).tmpdir == tuple(map(Path, directories))
 
 
 def test_a_directory_of_certificates_is_no_schema_and_a_certificate_of_the_top_level_is_the_node_s_own() -> None:

@@ -30,7 +30,6 @@ DONOR_ENVIRONMENT = {
     "WSREP_SST_OPT_AUTH": "au:th",
     "PATH": "/usr/bin",
 }
-SYSTEM_TMPDIR = ["/tmp"]  # noqa: S108 - only its name is looked at
 SHORTEST = ["--role", "joiner", "--address", "node2", "--datadir", "/db"]
 
 
@@ -130,22 +129,12 @@ def test_the_environment_names_directories() -> None:
         "MYSQL_TMP_DIR": "/t",
     }
     request = parse_request(SHORTEST, environment)
-    assert request.environment_paths == ServerPaths(data_home="/d", redo="/l", undo="/u")
-    assert request.tmpdir == (Path("/t"),)
+    assert request.environment_paths == ServerPaths(data_home="/d", redo="/l", undo="/u", tmpdir="/t")
 
 
-@pytest.mark.parametrize(
-    ("environment", "directories"),
-    [
-        ({}, SYSTEM_TMPDIR),
-        ({"TMPDIR": "/x:/y"}, ["/x", "/y"]),
-        ({"MYSQL_TMP_DIR": "/a:/b", "TMPDIR": "/x"}, ["/a", "/b"]),
-        ({"MYSQL_TMP_DIR": ":/a::/b:"}, ["/a", "/b"]),
-        ({"MYSQL_TMP_DIR": ":"}, SYSTEM_TMPDIR),
-    ],
-)
-def test_the_tmpdir_may_be_a_list(environment: dict[str, str], directories: list[str]) -> None:
-    assert parse_request(SHORTEST, environment).tmpdir == tuple(map(Path, directories))
+def test_the_environment_s_tmpdir_for_the_server_goes_before_that_of_all_programs() -> None:
+    assert parse_request(SHORTEST, {"TMPDIR": "/x"}).environment_paths.tmpdir == "/x"
+    assert parse_request(SHORTEST, {"MYSQL_TMP_DIR": "/a", "TMPDIR": "/x"}).environment_paths.tmpdir == "/a"
 
 
 def test_the_log_directory_of_this_transfer_goes_before_innodb_s() -> None:
@@ -227,6 +216,7 @@ def test_mysqld_args_end_our_own_options() -> None:
         (["-h", "/x", "--y"], [ServerOption("datadir", "/x"), ServerOption("y")]),
         (["-h", "--y"], [ServerOption("datadir"), ServerOption("y")]),
         (["-h"], [ServerOption("datadir")]),
+        (["-t/x", "-t", "/y"], [ServerOption("tmpdir", "/x"), ServerOption("tmpdir", "/y")]),
         (["-umysql", "-P", "3306", "--y"], [ServerOption("y")]),
         (["--x", "--", "--y"], [ServerOption("x")]),
     ],

@@ -16,6 +16,7 @@ from pytunnel.sst.manifest import ARIA, REDO, SYSTEM, UNDO, FileSet
 from pytunnel.sst.optionfile import OptionGroup
 from pytunnel.sst.request import Request, ServerPaths
 
+_SYSTEM_TMPDIR = Path("/tmp")  # noqa: S108 - where neither the server nor TMPDIR names another
 _DEFAULT_BINLOG = "mysql-bin"
 _BINLOG_SWITCHES = ("log-bin", "skip-log-bin", "disable-log-bin")
 
@@ -44,7 +45,8 @@ class BinlogPlace:
 class Layout:
     """The server's directories, complete paths all; `binlog` is None where it keeps none.
 
-    `foreign` are places of other things, which are this node's own wherever they lie: temporary files, certificates.
+    `tmpdir` are the directories of temporary files in the server's order, `foreign` places of other things, such as
+    certificates: this node's own wherever they lie.
     """
 
     datadir: Path
@@ -53,6 +55,7 @@ class Layout:
     undo: Path
     aria: Path
     binlog: BinlogPlace | None = None
+    tmpdir: tuple[Path, ...] = (_SYSTEM_TMPDIR,)
     foreign: tuple[Path, ...] = ()
 
     def directory_of(self, files: FileSet) -> Path:
@@ -62,7 +65,7 @@ class Layout:
     def nested_places(self) -> tuple[Path, ...]:
         """What lies below the datadir and belongs to no schema, as paths that begin with it: directories, and files
         of its top level."""
-        places = [self.data, self.redo, self.undo, self.aria, *self.foreign]
+        places = [self.data, self.redo, self.undo, self.aria, *self.tmpdir, *self.foreign]
         if self.binlog is not None:
             places += self.binlog.directories
         return tuple(sorted({inside for place in places for inside in self._inside(place)}))
@@ -80,7 +83,8 @@ def find_layout(request: Request, server: OptionGroup, sst: OptionGroup, credent
     """The directories of the server that made `request`; `server` and `sst` are its groups of the option files,
     `credentials` the files of certificates and keys, and directories of them.
 
-    Our own options go first, then the environment, the server's command line, and the option files.
+    Our own options go first, then the environment, the server's command line, and the option files; for the tmpdir
+    the environment goes last, as for the server itself.
     Raises SstError for a number of binlogs that is none, and a name of binlogs that is a directory's.
     """
     datadir = Path(os.path.normpath(request.datadir))
@@ -96,10 +100,8 @@ def find_layout(request: Request, server: OptionGroup, sst: OptionGroup, credent
         undo=place(lambda paths: paths.undo, UNDO),
         aria=place(lambda paths: paths.aria, ARIA),
         binlog=_binlog_place(request, server, datadir, _most_binlogs(sst, server)),
-        foreign=(
-            *(_below(datadir, path) for path in request.tmpdir),
-            *(place for path in credentials for place in _holders(datadir, _below(datadir, path))),
-        ),
+        tmpdir=_tmpdir(request, server, datadir),
+        foreign=tuple(place for path in credentials for place in _holders(datadir, _below(datadir, path))),
     )
 
 
@@ -112,6 +114,11 @@ def _first(
         or OptionGroup(request.mysqld_args).get(option)
         or server.get(option)
     )
+
+
+def _tmpdir(request: Request, server: OptionGroup, datadir: Path) -> tuple[Path, ...]:
+    spelled = OptionGroup(request.mysqld_args).get("tmpdir") or server.get("tmpdir") or request.environment_paths.tmpdir
+    return tuple(_below(datadir, name) for name in (spelled or "").split(":") if name) or (_SYSTEM_TMPDIR,)
 
 
 def _below(datadir: Path, spelled: str | Path) -> Path:

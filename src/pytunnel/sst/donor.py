@@ -80,7 +80,7 @@ async def donate(setup: Setup) -> None:
     progress = Progress("sent")
     async with workplace.claim(request.datadir):
         _remove_remains(setup)
-        with workplace.private_directory(request.datadir, request.tmpdir) as private:
+        with workplace.private_directory(request.datadir, setup.layout.tmpdir) as private:
             await confine_role(setup, private)
             showing = Showing(setup, progress)
             async with shown(showing):

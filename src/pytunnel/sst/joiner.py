@@ -129,7 +129,7 @@ async def join(setup: Setup) -> None:
     check_replaceable(layout)
     async with workplace.claim(request.datadir):
         with (
-            workplace.private_directory(request.datadir, request.tmpdir) as private,
+            workplace.private_directory(request.datadir, layout.tmpdir) as private,
             workplace.in_progress(request.datadir),
         ):
             secret = None if setup.settings.legacy_donor else rsync.Secret(rsync.USER, secrets.token_hex(32))

@@ -13,7 +13,6 @@ from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.rsync import Secret
 from pytunnel.sst.state import parse_position
 
-_SYSTEM_TMPDIR = Path("/tmp")  # noqa: S108 - where neither the server nor TMPDIR names another
 # rsync takes USER@HOST::MODULE for a local path where USER holds a slash, for an option where it begins with a dash.
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 
@@ -37,7 +36,8 @@ class ServerOption:
 class ServerPaths:
     """The places of the server's files as one source of them spells them, relative or not; None: it doesn't say.
 
-    `log_bin` is the binlogs' path without the number, `log_basename` what other names are made from.
+    `log_bin` is the binlogs' path without the number, `log_basename` what other names are made from, `tmpdir` one
+    directory or several, separated by colons.
     """
 
     data_home: str | None = None
@@ -47,6 +47,7 @@ class ServerPaths:
     log_bin: str | None = None
     log_bin_index: str | None = None
     log_basename: str | None = None
+    tmpdir: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,7 @@ class Request:
 
     `gtid` (UUID:SEQNO) and `gtid_domain_id` come to the donor alone, and so does `secret`, which the joiner put into
     its ready line; `parent`, the server's process id, comes to the joiner. `auth` is wsrep_sst_auth. `paths` are from
-    our own options, `environment_paths` from the environment; `mysqld_args` is the server's command line. `tmpdir`
-    may be several directories, in the order in which the server names them.
+    our own options, `environment_paths` from the environment; `mysqld_args` is the server's command line.
     """
 
     role: Role
@@ -71,7 +71,6 @@ class Request:
     gtid_domain_id: int | None = None
     secret: Secret | None = None
     auth: str | None = field(default=None, repr=False)
-    tmpdir: tuple[Path, ...] = (_SYSTEM_TMPDIR,)
     paths: ServerPaths = ServerPaths()
     environment_paths: ServerPaths = ServerPaths()
     mysqld_args: tuple[ServerOption, ...] = ()
@@ -97,7 +96,7 @@ _SHORTEST = {
     "wsrep-data-home-dir": "wsrep-da",
     "wsrep-provider-options": "wsrep-provider-",
 }
-
+_LETTERS = {"-h": "datadir", "-t": "tmpdir"}
 _PATH_OPTIONS = {
     "innodb-data-home-dir": "data_home",
     "innodb-log-group-home-dir": "redo",
@@ -142,7 +141,6 @@ def parse_request(arguments: Sequence[str], environment: Mapping[str, str]) -> R
         gtid_domain_id=domain,
         auth=_said(environment.get("WSREP_SST_OPT_AUTH")),
         secret=_secret(_said(environment.get("WSREP_SST_OPT_REMOTE_AUTH"))),
-        tmpdir=_tmpdir(_said(environment.get("MYSQL_TMP_DIR")) or environment.get("TMPDIR") or ""),
         paths=ServerPaths(**{field: ours[name] for name, field in _PATH_OPTIONS.items() if name in ours}),
         environment_paths=_environment_paths(environment),
         mysqld_args=mysqld_args,
@@ -152,7 +150,7 @@ def parse_request(arguments: Sequence[str], environment: Mapping[str, str]) -> R
 def parse_mysqld_args(words: Sequence[str]) -> Iterator[ServerOption]:
     """The options of a server's command line in order: `--opt=value`, `--opt value`, `--opt`, `-hDIR`, `-h DIR`.
 
-    Other options of one letter are left out; nothing that is looked for here has one.
+    `-h` is the datadir, `-t` the tmpdir; other options of one letter are left out, and looked for by nobody.
     """
     rest = iter(range(len(words)))
     for position in rest:
@@ -165,9 +163,9 @@ def parse_mysqld_args(words: Sequence[str]) -> Iterator[ServerOption]:
             name, equals, value = word[2:].partition("=")
             yield ServerOption(server_option_name(name), value if equals else following if takes_next else None)
             takes_next = takes_next and not equals
-        elif word.startswith("-h"):
-            yield ServerOption("datadir", word[2:] or (following if takes_next else None))
-            takes_next = takes_next and word == "-h"
+        elif word[:2] in _LETTERS:
+            yield ServerOption(_LETTERS[word[:2]], word[2:] or (following if takes_next else None))
+            takes_next = takes_next and len(word) == 2
         if takes_next:
             next(rest)
 
@@ -230,11 +228,6 @@ def _path(text: str | None) -> Path | None:
     return Path(text) if text is not None else None
 
 
-def _tmpdir(text: str) -> tuple[Path, ...]:
-    """The server's tmpdir, which may be a list separated by colons."""
-    return tuple(Path(name) for name in text.split(":") if name) or (_SYSTEM_TMPDIR,)
-
-
 def _number(name: str, text: str | None) -> int | None:
     if text is None:
         return None
@@ -270,6 +263,7 @@ def _environment_paths(environment: Mapping[str, str]) -> ServerPaths:
         data_home=said("INNODB_DATA_HOME_DIR"),
         redo=said("WSREP_LOG_DIR") or said("INNODB_LOG_GROUP_HOME"),
         undo=said("INNODB_UNDO_DIR"),
+        tmpdir=said("MYSQL_TMP_DIR") or said("TMPDIR"),
     )
 
 

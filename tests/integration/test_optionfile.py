@@ -137,6 +137,20 @@ def test_a_broken_option_file_is_a_clear_error(tmp_path: Path) -> None:
         read(lambda: read_group(make_request(broken), "sst"))
 
 
+@needs_program
+@pytest.mark.parametrize("said", ["my_print_defaults: [ERROR] unknown option '--mysqld'.", "unknown option '--mysqld'"])
+def test_a_program_that_does_not_know_the_server_s_groups_is_told_them(
+    option_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    real = shutil.which("my_print_defaults")
+    program = tmp_path / "bin" / "my_print_defaults"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\ncase "$*" in *--mysqld) echo "{said}" >&2; exit 2 ;; esac\nexec {real} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    assert read(lambda: read_server(make_request(option_file, ".2"))).get("log-bin") == "two"
+
+
 def test_a_missing_program_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SstError, match=r"my_print_defaults can't be run .* is it on the server's PATH") as caught:

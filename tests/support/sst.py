@@ -42,6 +42,7 @@ class PlayedServer:
     program: Path = METHOD
     prefix: tuple[str, ...] = ()
     innodb: bool = True
+    position: str = POSITION
 
     def __post_init__(self) -> None:
         self.datadir.mkdir(parents=True)
@@ -107,7 +108,7 @@ class PlayedServer:
     def flush(self) -> None:
         """Answer `flush tables`."""
         temporary = self.datadir / "tables_flushed.tmp"
-        temporary.write_text(f"{POSITION}\n")
+        temporary.write_text(f"{self.position}\n")
         temporary.rename(self.datadir / "tables_flushed")
 
     def remains(self) -> list[str]:

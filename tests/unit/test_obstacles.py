@@ -122,6 +122,12 @@ def test_a_table_that_lies_elsewhere_is_refused_by_its_name(layout: Layout) -> N
     assert re.search(r"2 such tables; .*/other/far#P#p0.isl names its place\); make it anew", said)
 
 
+@pytest.mark.parametrize("name", ["mysql.ibd", "ts1.ibd", "ts1.isl"])
+def test_a_tablespace_outside_of_the_schemas_is_refused(layout: Layout, name: str) -> None:
+    (layout.datadir / name).touch()
+    assert f"{layout.datadir / name} is a tablespace outside of the schemas" in refusal(layout)
+
+
 def test_a_set_s_directory_that_is_missing_is_named(layout: Layout) -> None:
     with pytest.raises(SstError, match="the directory of the Aria log, /nowhere, is not there") as caught:
         check_carriable(replace(layout, aria=Path("/nowhere")))

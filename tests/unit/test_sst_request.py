@@ -81,6 +81,17 @@ def test_bypass_without_a_position_is_refused() -> None:
     assert "--bypass was passed without --gtid" in refusal([*SHORTEST, "--bypass"])
 
 
+def test_bypass_needs_no_domain_which_only_mariadb_has() -> None:
+    request = parse_request([*SHORTEST, "--gtid", GTID, "--bypass"], {})
+    assert (request.bypass, request.gtid, request.gtid_domain_id) == (True, GTID, None)
+
+
+@pytest.mark.parametrize("position", [0, len(SHORTEST)])
+def test_an_empty_word_in_the_place_of_an_option_is_passed_over(position: int) -> None:
+    words = ["--mysqld-version", "8.0.36-28.1", ""]
+    assert parse_request([*SHORTEST[:position], *words, *SHORTEST[position:]], {}) == parse_request(SHORTEST, {})
+
+
 def test_every_set_s_own_option_is_understood() -> None:
     paths = {
         "--innodb-data-home-dir": "data_home",

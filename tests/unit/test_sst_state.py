@@ -18,6 +18,11 @@ def test_a_position_is_read_as_the_server_writes_it(text: str) -> None:
     assert parse_position(text) == POSITION
 
 
+def test_a_position_of_a_server_without_domains_stays_without() -> None:
+    assert parse_position(f"{UUID}:2\n") == Position(UUID, 2)
+    assert str(Position(UUID, 2)) == f"{UUID}:2"
+
+
 def test_the_seqno_of_a_node_without_history_is_negative() -> None:
     assert parse_position(f"{UUID}:-1 0").seqno == -1
 
@@ -26,14 +31,11 @@ def test_the_seqno_of_a_node_without_history_is_negative() -> None:
     "text",
     [
         *("", ":", "2 0", UUID, f"{UUID[1:]}:2 0"),
-        *(
-            f"{UUID}:{rest}"
-            for rest in ("", "2", "2 ", "x 0", "2 0 0", "2  0", "2 -1", "٢ 0", "2\n0", "2 " + "9" * 5000)
-        ),
+        *(f"{UUID}:{rest}" for rest in ("", "x", "x 0", "2 0 0", "2  0", "2 -1", "٢ 0", "2\n0", "2 " + "9" * 5000)),
     ],
 )
 def test_what_is_no_position_is_refused(text: str) -> None:
-    with pytest.raises(SstError, match="is no position; expected UUID:SEQNO DOMAIN"):
+    with pytest.raises(SstError, match="is no position; expected UUID:SEQNO, or UUID:SEQNO DOMAIN"):
         parse_position(text)
 
 
@@ -44,6 +46,7 @@ def test_what_is_no_position_is_refused(text: str) -> None:
         (f"{UUID}:2 0", State(POSITION)),
         (f"{UUID}:2 0\nsecret abc\n", State(POSITION, "abc")),
         (f"{UUID}:2 0\nbypass\n", State(POSITION, bypass=True)),
+        (f"{UUID}:2\nbypass\nsecret abc\n", State(Position(UUID, 2), "abc", True)),
         (f"{UUID}:2 0\nbypass\nsecret abc\n", State(POSITION, "abc", True)),
         (f"{UUID}:2 0\nsecret abc\nbypass\n", State(POSITION, "abc", True)),
     ],
@@ -77,7 +80,7 @@ def test_the_secret_is_shown_neither_by_repr_nor_by_an_error() -> None:
     assert "TopSecret" not in str(caught.value)
 
 
-positions = st.builds(Position, st.uuids().map(str), st.integers(-1, 2**63 - 1), st.integers(0, 2**32 - 1))
+positions = st.builds(Position, st.uuids().map(str), st.integers(-1, 2**63 - 1), st.none() | st.integers(0, 2**32 - 1))
 secrets = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1)
 
 

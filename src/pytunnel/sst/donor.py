@@ -7,7 +7,7 @@ import os
 import subprocess
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -197,7 +197,7 @@ def _note(showing: Showing, connection: Connection) -> None:
 async def _bypass(donation: _Donation) -> None:
     """The joiner has the data and gets the missing transactions (IST): only the position is sent."""
     request = donation.setup.request
-    position = parse_position(f"{request.gtid} {request.gtid_domain_id}")
+    position = replace(parse_position(request.gtid or ""), domain=request.gtid_domain_id)
     log.info("no data to send, the joiner takes the missing transactions (IST)")
     server.say("continue")
     await _send_state(donation, position, bypass=True)

@@ -15,6 +15,7 @@ from pytunnel.sst.manifest import FILE_SETS, REDO, SYSTEM, FileSet, list_schemas
 
 _NEW_REDO = "#innodb_redo"  # the directory of MySQL 8.0.30 and later; in the datadir it travels as a schema does
 _REMOTE_TABLE = ".isl"  # InnoDB's note of where a table is that was made with DATA DIRECTORY
+_TABLESPACES = (".ibd", _REMOTE_TABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ def check_carriable(layout: Layout) -> None:
     for files in FILE_SETS:
         _check_set(layout.directory_of(files), files)
     _check_present(layout)
+    _check_top_level(layout.datadir)
     entries = list_schemas(layout.datadir, left_out, lenient=True)
     paths = [layout.datadir / os.fsdecode(entry.path) for entry in entries]
     links = [*_linked_directories(layout.datadir, left_out), *_escaping_links(layout.datadir, paths, left_out)]
@@ -131,6 +133,21 @@ def _is_readable(path: Path) -> bool:
         return True
     wanted = os.R_OK | os.X_OK if stat.S_ISDIR(mode) else os.R_OK
     return os.access(path, wanted) or not os.path.lexists(path)
+
+
+def _check_top_level(datadir: Path) -> None:
+    """MariaDB has no tablespaces there; MySQL has general ones, and since version 8 its data dictionary."""
+    found = [
+        path
+        for path in sorted(datadir.iterdir())
+        if path.suffix in _TABLESPACES and not path.is_dir() and not any(files.holds(path.name) for files in FILE_SETS)
+    ]
+    if found:
+        raise SstError(
+            f"{found[0]} is a tablespace outside of the schemas, as MySQL's general tablespaces and MySQL 8's data "
+            f"dictionary are, which this SST method does not carry ({len(found)} such files); use another SST method",
+            exit_code=ExitCode.BAD_SETTING,
+        )
 
 
 def _links(paths: Iterable[Path]) -> Iterator[_Link]:

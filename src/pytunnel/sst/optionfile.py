@@ -13,6 +13,8 @@ from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.request import Request, ServerOption, option_name, server_option_name
 
 _PROGRAM = "my_print_defaults"
+_ALL_OF_SERVER = "--mysqld"
+_GROUPS_OF_SERVER = ("mysqld", "server")  # for MySQL's and Percona's program, which doesn't know that option
 _TIME_LIMIT = 30.0  # seconds; it reads a few files
 _NO_REASON = "Fatal error in defaults handling"  # its last line, whatever was wrong
 _ON = (None, "1", "on", "true", "yes")
@@ -48,12 +50,12 @@ async def read_group(request: Request, group: str) -> OptionGroup:
 
     Raises SstError when my_print_defaults is missing or fails.
     """
-    return await _ask(request, group, option_name)
+    return await _ask(request, group)
 
 
 async def read_server(request: Request) -> OptionGroup:
     """All groups that the server itself reads, in its order; names may be abbreviated. Raises as read_group does."""
-    return await _ask(request, "--mysqld", server_option_name)
+    return await _ask(request, _ALL_OF_SERVER, named=server_option_name)
 
 
 def parse_output(output: bytes, named: Callable[[str], str] = option_name) -> Iterable[ServerOption]:
@@ -64,24 +66,26 @@ def parse_output(output: bytes, named: Callable[[str], str] = option_name) -> It
             yield ServerOption(named(name), value if equals else None)
 
 
-def command_line(request: Request, group: str) -> list[str]:
+def command_line(request: Request, *groups: str) -> list[str]:
     """How my_print_defaults is called; it wants the options about files before all others."""
     about_files = (
         ("--defaults-file", request.defaults_file),
         ("--defaults-extra-file", request.defaults_extra_file),
         ("--defaults-group-suffix", request.defaults_group_suffix),
     )
-    return [_PROGRAM, *(f"{option}={value}" for option, value in about_files if value is not None), group]
+    return [_PROGRAM, *(f"{option}={value}" for option, value in about_files if value is not None), *groups]
 
 
-async def _ask(request: Request, group: str, named: Callable[[str], str]) -> OptionGroup:
-    command = command_line(request, group)
+async def _ask(request: Request, *groups: str, named: Callable[[str], str] = option_name) -> OptionGroup:
+    command = command_line(request, *groups)
     try:
         with trio.fail_after(_TIME_LIMIT):
             ran = await trio.run_process(command, capture_stdout=True, capture_stderr=True)
     except OSError as error:
         raise _failure(f"{_PROGRAM} can't be run ({error.strerror}); is it on the server's PATH?") from error
     except subprocess.CalledProcessError as error:
+        if groups == (_ALL_OF_SERVER,) and b"unknown option" in error.stderr:
+            return await _ask(request, *_GROUPS_OF_SERVER, named=named)
         said = ", ".join(line for line in _lines(error.stderr) if not line.startswith(_NO_REASON)) or "nothing"
         advice = "correct that" if _are_there(request) else "give the path of an existing file that can be read"
         raise _failure(f"{_PROGRAM} ended with status {error.returncode} and said: {said}; {advice}") from error

@@ -54,9 +54,10 @@ class ServerPaths:
 class Request:
     """One call of the script. What is None was not passed, or was passed as `(null)` or empty.
 
-    `gtid` (UUID:SEQNO) and `gtid_domain_id` come to the donor alone, and so does `secret`, which the joiner put into
-    its ready line; `parent`, the server's process id, comes to the joiner. `auth` is wsrep_sst_auth. `paths` are from
-    our own options, `environment_paths` from the environment; `mysqld_args` is the server's command line.
+    `gtid` (UUID:SEQNO) and `gtid_domain_id`, which MariaDB alone has, come to the donor alone, and so does `secret`,
+    which the joiner put into its ready line; `parent`, the server's process id, comes to the joiner. `auth` is
+    wsrep_sst_auth. `paths` are from our own options, `environment_paths` from the environment; `mysqld_args` is the
+    server's command line.
     """
 
     role: Role
@@ -126,8 +127,8 @@ def parse_request(arguments: Sequence[str], environment: Mapping[str, str]) -> R
     mysqld_args = tuple(parse_mysqld_args(mysqld_words))
     role = _role(ours.get("role"))
     gtid, domain = _gtid(ours.get("gtid"), ours.get("gtid-domain-id"))
-    if bypass and (gtid is None or domain is None):
-        raise _bad("--bypass was passed without --gtid and --gtid-domain-id, which it needs")
+    if bypass and gtid is None:
+        raise _bad("--bypass was passed without --gtid, which it needs")
     return Request(
         role=role,
         address=parse_address(ours.get("address") or ""),
@@ -195,6 +196,8 @@ def _split(arguments: Sequence[str]) -> tuple[dict[str, str], bool, Sequence[str
             return ours, bypass, arguments[position + 1 :]
         if word == "--bypass":
             bypass = True
+        elif not word:  # Percona XtraDB Cluster and MySQL pass one in the place of a binlog that they don't have
+            continue
         elif not word.startswith("--"):
             raise _bad(f"the word {word!r} belongs to no option")
         elif value is not None and not value.startswith("--"):

@@ -8,21 +8,24 @@ from dataclasses import dataclass, field
 from pytunnel.sst.errors import SstError
 
 _UUID = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
-_GTID = re.compile(rf"({_UUID}):(-?[0-9]{{1,19}})", re.ASCII)
-_DOMAIN = re.compile(r"[0-9]{1,10}", re.ASCII)
+_POSITION = re.compile(rf"({_UUID}):(-?[0-9]{{1,19}})(?: ([0-9]{{1,10}}))?", re.ASCII)
 _SECRET = re.compile(r"[!-~]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where in the cluster's history a snapshot stands, and the GTID domain; written `UUID:SEQNO DOMAIN`."""
+    """Where in the cluster's history a snapshot stands, and the GTID domain; written `UUID:SEQNO DOMAIN`.
+
+    Only MariaDB has domains; other servers write `UUID:SEQNO`, and are told the same.
+    """
 
     uuid: str
     seqno: int
-    domain: int
+    domain: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.uuid}:{self.seqno} {self.domain}"
+        gtid = f"{self.uuid}:{self.seqno}"
+        return gtid if self.domain is None else f"{gtid} {self.domain}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +38,14 @@ class State:
 
 
 def parse_position(text: str) -> Position:
-    """A position as the server writes it into `tables_flushed`: `UUID:SEQNO DOMAIN`.
+    """A position as the server writes it into `tables_flushed`: `UUID:SEQNO`, and MariaDB's `DOMAIN` after a blank.
 
     Raises SstError.
     """
-    gtid, _, domain = text.strip().partition(" ")
-    parts = _GTID.fullmatch(gtid)
-    if parts is None or not _DOMAIN.fullmatch(domain):
-        raise SstError(f"{text[:80]!r} is no position; expected UUID:SEQNO DOMAIN")
-    return Position(parts[1], int(parts[2]), int(domain))
+    parts = _POSITION.fullmatch(text.strip())
+    if parts is None:
+        raise SstError(f"{text[:80]!r} is no position; expected UUID:SEQNO, or UUID:SEQNO DOMAIN")
+    return Position(parts[1], int(parts[2]), int(parts[3]) if parts[3] is not None else None)
 
 
 def parse_state(text: str) -> State:

@@ -32,6 +32,7 @@ def test_keys_that_are_known_are_ok_and_named_without_their_values() -> None:
     ("wrong", "right"),
     [
         ("tcerts", "tcert"),
+        ("ssl-crll", "ssl-crl"),
         ("cert", "tcert"),
         ("sock-opt", "sockopt"),
         ("legacy_doner", "legacy-donor"),
@@ -46,7 +47,7 @@ def test_a_key_that_is_nearly_one_of_ours_is_told(wrong: str, right: str) -> Non
     assert "secret" not in found.text
 
 
-@pytest.mark.parametrize("key", ["compressor", "encrypt-key", "inno-backup-opts", "time", "progress", "site-note"])
+@pytest.mark.parametrize("key", ["compressor", "encrypt-key", "inno-backup-opts", "time", "ssl-cipher", "site-note"])
 def test_a_key_of_other_methods_or_of_nobody_is_left_alone(key: str) -> None:
     assert [found.level for found in check_keys(options(f"{key}=1"), NONE)] == [Level.OK]
 

@@ -2,54 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
-
 from pytunnel.doctor.findings import Finding, fault, from_error, ok, warning
+from pytunnel.sst.keys import OWN_KEYS, TUNNEL_KEYS, misspelt
 from pytunnel.sst.optionfile import OptionGroup
 from pytunnel.sst.settings import SstSettings, refused_values
 
 KEYS, VERIFICATION = "[sst] keys", "verification"
 
-_TUNNEL_KEYS = (
-    "tcert",
-    "tkey",
-    "tca",
-    "tcapath",
-    "sockopt",
-    "backup-threads",
-    "compress",
-    "delta",
-    "legacy-donor",
-    "confine",
-)
-_ROUTE_KEYS = ("transport", "listen", "outer-ca", "header", "proxy")
-_FILES = ("ca", "capath", "cert", "key")
-_OWN = frozenset(
-    {
-        *_TUNNEL_KEYS,
-        *_ROUTE_KEYS,
-        *(f"{prefix}{file}" for prefix in ("ssl-", "ssl-server-", "ssl-client-") for file in _FILES),
-        *("ssl-crl", "ssl-crlpath", "ssl-mode", "encrypt", "sst-max-binlogs", "wsrep-sst-auth"),
-    }
-)
-# What the servers' own methods read from the same group. They are not misspellings of ours.
-_FOREIGN = frozenset(
-    {
-        *("compress-chunk-size", "compress-threads", "compressor", "cpat", "decompressor"),
-        *("encrypt-algo", "encrypt-chunk-size", "encrypt-format", "encrypt-key", "encrypt-key-file", "encrypt-threads"),
-        *("inno-apply-opts", "inno-backup-opts", "inno-move-opts", "ncsockopt", "progress", "rebuild", "rlimit"),
-        *("ssl-dhparams", "sst-idle-timeout", "sst-initial-timeout", "sst-log-archive", "sst-log-archive-dir"),
-        *("sst-special-dirs", "sst-syslog", "streamfmt", "syslog-tag", "time", "tmpdir", "transferfmt"),
-        *("use-extra", "use-memory", "wsrep-debug"),
-    }
-)
-_LIKENESS = 0.75  # of difflib; two words of five letters that differ in one reach 0.8
-
 
 def check_keys(sst: OptionGroup, mysqld: OptionGroup) -> list[Finding]:
     """Everything about the names and values of `[sst]`; values are never shown but for those that are refused."""
     found = [*_misplaced(mysqld), *_misspelt(sst), *(from_error(KEYS, error) for error in refused_values(sst))]
-    used = list(dict.fromkeys(option.name for option in sst.options if option.name in _OWN))
+    used = list(dict.fromkeys(option.name for option in sst.options if option.name in OWN_KEYS))
     return found or [ok(KEYS, ", ".join(used) or "none")]
 
 
@@ -85,17 +49,13 @@ def check_legacy_donor(settings: SstSettings) -> list[Finding]:
 def _misplaced(mysqld: OptionGroup) -> list[Finding]:
     return [
         fault(KEYS, f"{key} is in [mysqld], where the server doesn't know it and won't start", f"move {key} to [sst]")
-        for key in _TUNNEL_KEYS
+        for key in TUNNEL_KEYS
         if key in mysqld
     ]
 
 
 def _misspelt(sst: OptionGroup) -> list[Finding]:
-    names = dict.fromkeys(option.name for option in sst.options)
-    unknown = [name for name in names if name not in _OWN | _FOREIGN]
-    near = ((name, difflib.get_close_matches(name, sorted(_OWN), n=1, cutoff=_LIKENESS)) for name in unknown)
     return [
-        warning(KEYS, f"{name} in [sst] means nothing", f"write {own[0]}, if that is meant")
-        for name, own in near
-        if own
+        warning(KEYS, f"{name} in [sst] means nothing", f"write {meant}, if that is meant")
+        for name, meant in misspelt(sst)
     ]

@@ -15,6 +15,7 @@ from pytunnel.confinement.threads import retire_threads
 from pytunnel.sst.confinement import rules_for
 from pytunnel.sst.directories import Layout, find_layout
 from pytunnel.sst.errors import ExitCode, SstError
+from pytunnel.sst.keys import misspelt
 from pytunnel.sst.method import SECURE_RSYNC, Method
 from pytunnel.sst.optionfile import OptionGroup, read_group, read_server
 from pytunnel.sst.request import Request
@@ -53,6 +54,8 @@ async def prepare(request: Request, method: Method) -> Setup:
     sst, mysqld = await read_group(request, "sst"), await read_server(request)
     for warning in sst.warnings:
         log.warning("my_print_defaults says: %s", warning)
+    for name, meant in misspelt(sst):
+        log.warning("%s in [sst] means nothing, and is ignored; is %s meant?", name, meant)
     settings = read_settings(sst, files_of(request, method, sst, mysqld))
     layout = find_layout(request, mysqld, sst, settings.tls.files)
     _check_nested(layout)

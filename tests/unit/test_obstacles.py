@@ -220,5 +220,6 @@ def test_a_joiner_s_link_that_leads_nowhere_may_stand_for_a_schema(layout: Layou
 
 @pytest.mark.parametrize("name", ["mysql.sock", "ibdata1", "redo"])
 def test_a_joiner_s_link_that_leads_nowhere_and_is_no_schema_is_let_be(layout: Layout, name: str) -> None:
+    (layout.datadir / name).unlink(missing_ok=True)
     (layout.datadir / name).symlink_to("/run/elsewhere")
     check_replaceable(replace(layout, redo=layout.datadir / "redo"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
@@ -37,9 +38,9 @@ class Door(trio.abc.Listener[Stream]):
         self.closed = False
         self.shortage: int | None = None
 
-    async def knock(self) -> Duplex:
+    async def knock(self, pair: Callable[[], tuple[Duplex, Duplex]] = memory_stream_pair) -> Duplex:
         """Connect to the listener; returns the caller's end."""
-        ours, theirs = memory_stream_pair()
+        ours, theirs = pair()
         await self._sender.send(theirs)
         return ours
 

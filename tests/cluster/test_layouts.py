@@ -60,6 +60,20 @@ def test_a_directory_for_temporary_files_in_the_datadir(cluster: Cluster) -> Non
     assert (joiner.datadir / "mytmp").is_dir()
 
 
+def test_galera_s_own_files_in_a_directory_of_the_datadir(cluster: Cluster) -> None:
+    first, second = (with_server(node, {"wsrep-data-home-dir": "{node}/data/galera"}) for node in cluster.self_signed())
+    donor, joiner = cluster.node(first), cluster.node(second)
+    for node in (donor, joiner):
+        (node.datadir / "galera").mkdir()
+        node.site.account.own(node.datadir)
+    donor.bootstrap()
+    fill(donor)
+    joiner.join(donor)
+    assert_joined(donor, joiner)
+    views = [(node.datadir / "galera" / "gvwstate.dat").read_text() for node in (donor, joiner)]
+    assert views[0].splitlines()[0] != views[1].splitlines()[0]  # each node's own identity in the group
+
+
 def test_binary_logs_with_an_index_elsewhere(cluster: Cluster) -> None:
     binlog: Options = {
         "log-bin": "{node}/elsewhere/events",

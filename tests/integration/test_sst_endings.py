@@ -287,7 +287,7 @@ def test_a_schema_that_would_stay_behind_for_what_else_lies_in_it_is_named(joine
     joiner.options["tcert"] = str(joiner.datadir / "shop" / "node.pem")
     run = joiner.start_joiner()
     assert run.line() == ""
-    assert_ended(run, f"{joiner.datadir}/shop is a schema, and the options place something else there too", 22)
+    assert_ended(run, f"{joiner.datadir}/shop is a schema, and something else is placed there too", 22)
     assert_old_data(joiner)
 
 

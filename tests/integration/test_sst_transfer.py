@@ -100,6 +100,21 @@ def test_a_directory_for_temporary_files_in_the_datadir_stays_the_node_s_own(pai
     assert not list(joiner.datadir.rglob("pytunnel-*"))
 
 
+@pytest.mark.parametrize("options", [{"wsrep-data-home-dir": "galera"}, {}])
+def test_the_files_of_galera_s_provider_in_a_directory_of_the_datadir_stay_the_node_s_own(
+    pair: Pair, options: dict[str, str]
+) -> None:
+    donor, joiner = pair
+    write(donor.datadir / "shop" / "t.ibd", "new")
+    for server in pair:
+        server.server_options |= options
+        write(server.datadir / "galera" / "galera.cache", server.root.name)
+    write(joiner.datadir / "galera" / "gcache.page.000000", "joiner")
+    transfer(pair)
+    own = {"galera/galera.cache": "joiner", "galera/gcache.page.000000": "joiner"}
+    assert tree(joiner.datadir) == {"shop/t.ibd": "new"} | INNODB | own
+
+
 @pytest.mark.parametrize("place", ["ssl", "etc/ssl", "."])
 def test_certificates_and_keys_in_the_datadir_stay_the_node_s_own(pair: Pair, place: str) -> None:
     donor, joiner = pair

@@ -123,6 +123,42 @@ def test_the_command_line_s_tmpdir_goes_before_the_option_file_s_and_that_before
 
 
 @pytest.mark.parametrize(
+    ("line", "directory"),
+    [
+        ("--wsrep-data-home-dir=/var/lib/mysql/galera/", "galera"),
+        ("--wsrep_data_home_dir=galera", "galera"),
+        ("--wsrep-provider-options=gcache.size=1G; gcache.dir = cache;pc.weight=1", "cache"),
+        ("--wsrep-provider-options=gcache.name=cache/ring", "cache"),
+        ("--wsrep-provider-options=gcache.name=/var/lib/mysql/cache/ring", "cache"),
+        ("--wsrep-provider-options=gcache.dir=/var/lib/mysql/a;gcache.name=b/ring", "a"),
+        ("--wsrep-provider-options=gcache.rocksdb_dir=rocks;base_dir=rocks", "rocks"),
+        ("--wsrep-provider-gcache-dir=cache", "cache"),
+    ],
+)
+def test_a_directory_of_galera_s_provider_is_no_schema(line: str, directory: str) -> None:
+    assert DATADIR / directory in layout(group(line)).nested_places()
+
+
+def test_the_directory_of_galera_s_provider_may_be_named_on_the_command_line() -> None:
+    found = layout(group("--wsrep-data-home-dir=old"), mysqld_args=("--wsrep-data-home-dir=new",))
+    assert found.nested_places() == (DATADIR / "new",)
+
+
+def test_galera_s_files_in_the_datadir_itself_add_no_directory() -> None:
+    server = group("--wsrep-data-home-dir=/var/lib/mysql/", "--wsrep-provider-options=gcache.name=ring;gcache.dir=.")
+    assert layout(server).nested_places() == ()
+
+
+@pytest.mark.parametrize("name", ["galera.cache", "gcache.page.000001", "grastate.dat", "gvwstate.dat"])
+def test_a_directory_with_files_of_galera_s_is_no_schema_whatever_the_options_say(tmp_path: Path, name: str) -> None:
+    for directory in ("galera", "shop/part"):
+        (tmp_path / directory).mkdir(parents=True)
+        (tmp_path / directory / name).touch()
+    found = find_layout(replace(REQUEST, datadir=tmp_path), NO_OPTIONS, NO_OPTIONS)
+    assert found.nested_places() == (tmp_path / "galera",)
+
+
+@pytest.mark.parametrize(
     ("spelled", "directories"),
     [
         ("", SYSTEM_TMPDIR),

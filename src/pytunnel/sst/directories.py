@@ -1,6 +1,6 @@
 """Where the server keeps its files: from what it was told to one set of paths.
 
-On disk only links are followed, to know what lies below the datadir.
+On disk only links are followed, to know what lies below the datadir, and Galera's own files are looked for there.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytunnel.sst.errors import ExitCode, SstError
+from pytunnel.sst.galera import marked_places, named_places
 from pytunnel.sst.manifest import ARIA, REDO, SYSTEM, UNDO, FileSet
 from pytunnel.sst.optionfile import OptionGroup
 from pytunnel.sst.request import Request, ServerPaths
@@ -45,8 +46,8 @@ class BinlogPlace:
 class Layout:
     """The server's directories, complete paths all; `binlog` is None where it keeps none.
 
-    `tmpdir` are the directories of temporary files in the server's order, `foreign` places of other things, such as
-    certificates: this node's own wherever they lie.
+    `tmpdir` are the directories of temporary files in the server's order, `foreign` places of other things,
+    certificates and what Galera's provider keeps: this node's own wherever they lie.
     """
 
     datadir: Path
@@ -101,7 +102,10 @@ def find_layout(request: Request, server: OptionGroup, sst: OptionGroup, credent
         aria=place(lambda paths: paths.aria, ARIA),
         binlog=_binlog_place(request, server, datadir, _most_binlogs(sst, server)),
         tmpdir=_tmpdir(request, server, datadir),
-        foreign=tuple(place for path in credentials for place in _holders(datadir, _below(datadir, path))),
+        foreign=(
+            *_galera_places(request, server, datadir),
+            *(place for path in credentials for place in _holders(datadir, _below(datadir, path))),
+        ),
     )
 
 
@@ -119,6 +123,12 @@ def _first(
 def _tmpdir(request: Request, server: OptionGroup, datadir: Path) -> tuple[Path, ...]:
     spelled = OptionGroup(request.mysqld_args).get("tmpdir") or server.get("tmpdir") or request.environment_paths.tmpdir
     return tuple(_below(datadir, name) for name in (spelled or "").split(":") if name) or (_SYSTEM_TMPDIR,)
+
+
+def _galera_places(request: Request, server: OptionGroup, datadir: Path) -> Iterator[Path]:
+    everything = OptionGroup((*server.options, *request.mysqld_args))
+    yield from (_below(datadir, place) for place in named_places(everything))
+    yield from marked_places(datadir)
 
 
 def _below(datadir: Path, spelled: str | Path) -> Path:

@@ -96,8 +96,8 @@ def _check_nested(layout: Layout) -> None:
     for place in layout.nested_places():
         if (place / _SCHEMA_OPTIONS).exists():
             raise SstError(
-                f"{place} is a schema, and the options place something else there too (tmpdir, certificates, logs), "
-                "which stays on its node: the schema would not travel; move that out of it",
+                f"{place} is a schema, and something else is placed there too (tmpdir, certificates, logs, "
+                "Galera's files), which stays on its node: the schema would not travel; move that out of it",
                 exit_code=ExitCode.BAD_SETTING,
             )
 

@@ -1,0 +1,42 @@
+"""Where Galera's provider keeps its own files: each node's own, and mapped into its memory while a transfer runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pytunnel.sst.optionfile import OptionGroup
+
+_WRAPPED = "wsrep-provider-options"
+_PREFIX = "wsrep-provider-"
+_DIRECTORY = re.compile(r"base[_.]dir|gcache\..*dir")
+_MARKS = ("galera.cache", "gcache.page.*", "grastate.dat", "gvwstate.dat")
+
+
+def named_places(server: OptionGroup) -> Iterator[Path]:
+    """The directories that the server's options name for the provider, relative ones as they are written."""
+    options = _provider_options(server)
+    home = server.get("wsrep-data-home-dir")
+    directories = [value for key, value in options.items() if _DIRECTORY.fullmatch(key)]
+    yield from map(Path, filter(None, (home, *directories)))
+    if "gcache.name" in options:
+        yield Path(options.get("gcache.dir") or home or "", options["gcache.name"]).parent
+
+
+def marked_places(datadir: Path) -> Iterator[Path]:
+    """Directories of the datadir's top level that hold such files, whatever has placed them there."""
+    for mark in _MARKS:
+        yield from (path.parent for path in datadir.glob(f"*/{mark}"))
+
+
+def _provider_options(server: OptionGroup) -> dict[str, str]:
+    """Those wrapped in one text, and those that MariaDB's plugin wsrep_provider has an option of its own for."""
+    words = (word.partition("=") for word in (server.get(_WRAPPED) or "").split(";"))
+    wrapped = {key.strip(): value.strip() for key, _, value in words}
+    own = {
+        option.name.removeprefix(_PREFIX).replace("-", ".", 1): option.value or ""
+        for option in server.options
+        if option.name.startswith(_PREFIX)
+    }
+    return own | wrapped

@@ -18,8 +18,8 @@ from pytunnel.status.snapshot import DRAINING, Outcome, Snapshot
 from tests.support.snapshots import CERTIFICATE, CONNECTION, NOW, SNAPSHOT, TRANSFER, TRUSTED, TUNNEL
 
 
-def text_of(snapshot: Snapshot) -> str:
-    console = Console(file=io.StringIO(), width=240, color_system=None)
+def text_of(snapshot: Snapshot, width: int = 240) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
     console.print(draw(snapshot))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -35,9 +35,29 @@ def test_tunnels_and_connections_are_rows() -> None:
     rows = [line.split() for line in text_of(SNAPSHOT).splitlines()]
     (tunnel,) = [row for row in rows if row[:2] == ["sst", "127.0.0.1:4444"]]
     assert tunnel[2:8] == ["127.0.0.1:873", "listening", "1", "7", "2", "0"]
-    assert " ".join(tunnel[8:]) == "8.6 MiB, 976.6 KiB/s 2.9 KiB, 20 bytes/s until 2026-11-18"
+    assert " ".join(tunnel[8:]) == "8.6 MiB, 976.6 KiB/s 2.9 KiB, 20 bytes/s 2026-11-18"
     (connection,) = [row for row in rows if row[:2] == ["sst", "node1.my.cluster"]]
     assert " ".join(connection[4:]) == ("TLSv1.3 TLS_AES_256_GCM_SHA384 4.8 MiB, 976.6 KiB/s 2.0 KiB, 20 bytes/s 5 s")
+
+
+def words_of(text: str) -> set[str]:
+    return set(text.split())
+
+
+@pytest.mark.parametrize("name", ["sst", "tunnel-1"])
+def test_eighty_columns_cut_no_word_and_leave_out_what_matters_least(name: str) -> None:
+    snapshot = replace(SNAPSHOT, tunnels=(replace(TUNNEL, name=name),))
+    narrow, wide = text_of(snapshot, 80), text_of(snapshot)
+    assert max(len(line.rstrip()) for line in narrow.splitlines()) <= 80
+    assert words_of(narrow) < words_of(wide)
+    assert {name, "127.0.0.1:4444", "listening", "failed", "node1.my.cluster", "2026-11-18"} <= words_of(narrow)
+
+
+def test_a_place_that_is_too_long_for_a_terminal_is_folded_and_whole() -> None:
+    path = f"unix:/{90 * 'q'}"
+    text = text_of(replace(SNAPSHOT, tunnels=(replace(TUNNEL, target=path, connections=()),)), 80)
+    assert text.count("q") == 90
+    assert {"sst", "127.0.0.1:4444", "listening"} <= words_of(text)
 
 
 def test_a_transfer_is_told_with_its_share_and_the_time_left() -> None:

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
 from pytunnel.sst.manifest import Amount
 from pytunnel.sst.progress import describe, size
+from pytunnel.status.fitting import FittingTable, safe_text
 from pytunnel.status.snapshot import Snapshot, TransferState, TunnelState, unreadiness
-from pytunnel.system.logs import one_line
 
 _BAR = 60  # columns
 
@@ -26,13 +25,13 @@ def draw(snapshot: Snapshot) -> RenderableType:
 def _parts(snapshot: Snapshot) -> Iterator[RenderableType]:
     reasons = unreadiness(snapshot)
     age = duration(snapshot.taken - snapshot.began)
-    yield _text(f"pytunnel {snapshot.version}, running for {age}: {'ready' if not reasons else 'NOT READY'}")
-    yield from (_text(f"  {reason}", "red") for reason in reasons)
+    yield safe_text(f"pytunnel {snapshot.version}, running for {age}: {'ready' if not reasons else 'NOT READY'}")
+    yield from (safe_text(f"  {reason}", "red") for reason in reasons)
     if snapshot.transfer is not None:
         yield from _transfer(snapshot.transfer)
-    yield from (_text(""), _tunnels(snapshot))
+    yield from (safe_text(""), _tunnels(snapshot))
     if any(tunnel.connections for tunnel in snapshot.tunnels):
-        yield from (_text(""), _connections(snapshot))
+        yield from (safe_text(""), _connections(snapshot))
 
 
 def _transfer(transfer: TransferState) -> Iterator[RenderableType]:
@@ -40,20 +39,16 @@ def _transfer(transfer: TransferState) -> Iterator[RenderableType]:
     known = transfer.total is not None and transfer.files is not None
     total = Amount(transfer.total or 0, transfer.files or 0) if known else None
     text = describe(verb, transfer.moved, total, transfer.rate)
-    yield _text(f"state transfer as {transfer.role} with {transfer.peer}, for {duration(transfer.seconds)}: {text}")
+    yield safe_text(f"state transfer as {transfer.role} with {transfer.peer}, for {duration(transfer.seconds)}: {text}")
     if total is not None and total.bytes:
         line = Table.grid()  # a bar alone has no end of line
         line.add_row(ProgressBar(total=total.bytes, completed=min(transfer.moved, total.bytes), width=_BAR))
         yield line
 
 
-def _tunnels(snapshot: Snapshot) -> Table:
-    table = _table(
-        "tunnel", "from", "to", "state", "open", "completed", "failed", "refused", "out", "in", "certificate"
-    )
-    for tunnel in snapshot.tunnels:
-        _row(
-            table,
+def _tunnels(snapshot: Snapshot) -> FittingTable:
+    rows = [
+        (
             tunnel.name,
             tunnel.source,
             tunnel.target,
@@ -64,7 +59,15 @@ def _tunnels(snapshot: Snapshot) -> Table:
             _traffic(tunnel.bytes_in, tunnel.rate_in),
             _expiry(tunnel),
         )
-    return table
+        for tunnel in snapshot.tunnels
+    ]
+    places, counts = ("from", "to", "state"), ("open", "done", "failed", "refused", "out", "in")
+    return FittingTable(
+        columns=("tunnel", *places, *counts, "valid until"),
+        rows=rows,
+        parts=(("tunnel", *places, "valid until"), ("tunnel", *counts)),
+        expendable=("refused", "valid until", "in"),
+    )
 
 
 def _ended(tunnel: TunnelState, outcome: str) -> int:
@@ -75,41 +78,26 @@ def _expiry(tunnel: TunnelState) -> str:
     moments = [each.not_after for each in tunnel.certificates if each.own]
     if not moments:
         return "none"
-    return f"until {datetime.datetime.fromtimestamp(min(moments), datetime.UTC):%Y-%m-%d}"
+    return f"{datetime.datetime.fromtimestamp(min(moments), datetime.UTC):%Y-%m-%d}"
 
 
-def _connections(snapshot: Snapshot) -> Table:
-    table = _table("connection", "peer", "from", "to", "cipher", "out", "in", "time")
-    for tunnel in snapshot.tunnels:
-        for each in tunnel.connections:
-            _row(
-                table,
-                tunnel.name,
-                each.peer,
-                each.source,
-                each.target,
-                f"{each.tls} {each.cipher}",
-                _traffic(each.bytes_out, each.rate_out),
-                _traffic(each.bytes_in, each.rate_in),
-                duration(each.seconds),
-            )
-    return table
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, header_style="bold", overflow="fold")
-    return table
-
-
-def _row(table: Table, *cells: str) -> None:
-    table.add_row(*map(_text, cells))
-
-
-def _text(text: str, style: str = "") -> Text:
-    """Text with nothing in it that a terminal would obey: names come from peers."""
-    return Text(one_line(text), style)
+def _connections(snapshot: Snapshot) -> FittingTable:
+    columns = ("connection", "peer", "from", "to", "cipher", "out", "in", "time")
+    rows = [
+        (
+            tunnel.name,
+            each.peer,
+            each.source,
+            each.target,
+            f"{each.tls} {each.cipher}",
+            _traffic(each.bytes_out, each.rate_out),
+            _traffic(each.bytes_in, each.rate_in),
+            duration(each.seconds),
+        )
+        for tunnel in snapshot.tunnels
+        for each in tunnel.connections
+    ]
+    return FittingTable(columns, rows, parts=(columns,), expendable=("cipher", "to", "from", "in"))
 
 
 def _traffic(amount: int, rate: float) -> str:

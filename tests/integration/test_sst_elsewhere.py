@@ -13,7 +13,7 @@ import pytest
 
 from lab.certificates import self_signed
 from tests.support.programs import needs
-from tests.support.sst import GTID, POSITION, PlayedServer, Ready
+from tests.support.sst import GTID, INNODB, POSITION, PlayedServer, Ready
 
 pytestmark = needs("rsync", "my_print_defaults")
 
@@ -31,6 +31,8 @@ def fixture_pair(tmp_path: Path) -> Pair:
     )
     (donor.datadir / "shop").mkdir()
     (donor.datadir / "shop" / "t.ibd").write_text("rows")
+    for name in INNODB:
+        (donor.datadir / name).touch()
     return donor, joiner
 
 

@@ -93,17 +93,13 @@ class Engine:
                 raise self.failure from ended
         return size
 
-    def encrypt(self, plaintext: Bytes, buffer: records.Buffer) -> int:
-        """Encrypt up to TURN bytes into `buffer`; the size of their records. Raises TlsError."""
-        try:
-            return records.encrypt(self._tls, plaintext, buffer)
-        except SSL.Error as error:
-            raise self._stream_error(error) from error
+    def encrypt(self, plain: records.Buffer, size: int, buffer: records.Buffer) -> int:
+        """Encrypt `size` bytes, up to TURN of them, from where they lie into `buffer`; the size of their records.
 
-    def encrypt_from(self, plain: records.Buffer, size: int, buffer: records.Buffer) -> int:
-        """The same with the plaintext where it lies, `size` bytes of it."""
+        Raises TlsError.
+        """
         try:
-            return records.encrypt_from(self._tls, plain, size, buffer)
+            return records.encrypt(self._tls, plain, size, buffer)
         except SSL.Error as error:
             raise self._stream_error(error) from error
 

@@ -119,14 +119,16 @@ def _what_ended(connection: SSL.Connection, result: int) -> SSL.Error | None:
     return None
 
 
-def encrypt(connection: SSL.Connection, plaintext: bytes | bytearray | memoryview, buffer: Buffer) -> int:
-    """Encrypt up to TURN bytes into `buffer`; the size of their records. Raises SSL.Error."""
-    with ffi.from_buffer(plaintext) as start:
-        return encrypt_from(connection, start, len(plaintext), buffer)
+def place_of(data: bytes | bytearray | memoryview) -> Any:
+    """Where the bytes lie, for the duration of a block."""
+    return ffi.from_buffer(data)
 
 
-def encrypt_from(connection: SSL.Connection, plain: Buffer, size: int, buffer: Buffer) -> int:
-    """The same with the plaintext where it lies, `size` bytes of it."""
+def encrypt(connection: SSL.Connection, plain: Buffer, size: int, buffer: Buffer) -> int:
+    """Encrypt `size` bytes, up to TURN of them, from where they lie into `buffer`; the size of their records.
+
+    Raises SSL.Error.
+    """
     ssl, said = connection._ssl, connection._from_ssl
     write, take = lib.SSL_write, lib.BIO_read
     made = 0

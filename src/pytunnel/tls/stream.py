@@ -110,7 +110,9 @@ class TlsStream(trio.abc.HalfCloseableStream):
         try:
             for start in range(0, len(data), records.TURN):
                 piece = data if len(data) <= records.TURN else memoryview(data)[start : start + records.TURN]
-                await self.transport.send_all(records.view(buffer, self._engine.encrypt(piece, buffer)))
+                with records.place_of(piece) as plain:
+                    size = self._engine.encrypt(plain, len(piece), buffer)
+                await self.transport.send_all(records.view(buffer, size))
         finally:
             records.give_back(buffer)
             self._send_lock.release()
@@ -213,7 +215,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
                     size = read_now(reading, room)
                     if not size:
                         return size, made[:0]
-                    if rest := _write(writing, made[: self._engine.encrypt_from(plain, size, cipher)]):
+                    if rest := _write(writing, made[: self._engine.encrypt(plain, size, cipher)]):
                         return size, rest
                     sent += size
             finally:

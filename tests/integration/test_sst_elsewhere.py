@@ -13,11 +13,10 @@ import pytest
 
 from lab.certificates import self_signed
 from tests.support.programs import needs
-from tests.support.sst import GTID, INNODB, POSITION, PlayedServer, Ready
+from tests.support.sst import GTID, INNODB, POSITION, PlayedServer, Ready, refused
 
 pytestmark = needs("rsync", "my_print_defaults")
 
-WITHOUT_PIDFD = Path(__file__).parents[1] / "support" / "without_pidfd.py"
 Pair = tuple[PlayedServer, PlayedServer]
 
 
@@ -36,11 +35,13 @@ def fixture_pair(tmp_path: Path) -> Pair:
     return donor, joiner
 
 
-@pytest.mark.parametrize("refusal", [errno.EPERM, errno.ENOSYS])
-def test_a_transfer_runs_where_pidfd_open_is_refused(pair: Pair, refusal: int) -> None:
+@pytest.mark.parametrize(
+    ("call", "number"), [("pidfd_open", errno.EPERM), ("pidfd_open", errno.ENOSYS), ("unshare", errno.EPERM)]
+)
+def test_a_transfer_runs_where_a_system_call_is_refused(pair: Pair, call: str, number: int) -> None:
     donor, joiner = pair
     for server in pair:
-        server.prefix = (sys.executable, str(WITHOUT_PIDFD), str(refusal))
+        server.prefix = refused(call, number)
     receiving = joiner.start_joiner()
     sending = donor.start_donor(receiving.ready())
     sending.expect("flush tables")
@@ -53,7 +54,7 @@ def test_a_transfer_runs_where_pidfd_open_is_refused(pair: Pair, refusal: int) -
 
 def test_a_server_s_death_is_noticed_where_pidfd_open_is_refused(pair: Pair) -> None:
     joiner = pair[1]
-    joiner.prefix = (sys.executable, str(WITHOUT_PIDFD), str(errno.EPERM))
+    joiner.prefix = refused("pidfd_open", errno.EPERM)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as server:
         run = joiner.start_joiner("--parent", str(server.pid))
         run.ready()

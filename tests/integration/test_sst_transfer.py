@@ -16,7 +16,6 @@ from tests.support.sst import INNODB, POSITION, PlayedServer, Run
 
 pytestmark = needs("rsync", "my_print_defaults")
 
-# The joiner's rsync for one connection over pipes; started as inetd does it would demand a socket.
 Pair = tuple[PlayedServer, PlayedServer]
 
 

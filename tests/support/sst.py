@@ -19,12 +19,18 @@ from lab.ports import free_port
 from pytunnel.sst.manifest import REDO, SYSTEM
 
 METHOD = Path(__file__).parents[2] / "wsrep_sst_rsync_tunnel"
+_REFUSED_CALL = Path(__file__).with_name("refused_call.py")
 IMPATIENT = Path(__file__).with_name("impatient_sst.py")
 POSITION = "0d461b48-e638-11f1-b5bf-7b336a8bfa1f:16 0"
 GTID, DOMAIN = POSITION.split()
 INNODB = {"ibdata1": "", "ib_logfile0": ""}
 """What every donor has in its datadir, unless its options place it elsewhere: no server starts without."""
 LIMIT = 30.0  # seconds for any wait
+
+
+def refused(call: str, number: int) -> tuple[str, ...]:
+    """What to put before a command so that a system call fails with this errno, whoever makes it."""
+    return (sys.executable, str(_REFUSED_CALL), call, str(number))
 
 
 @dataclass(slots=True)

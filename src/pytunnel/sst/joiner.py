@@ -22,6 +22,7 @@ from pytunnel.sst.address import Address, format_ready
 from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.manifest import FILE_SETS
 from pytunnel.sst.obstacles import check_replaceable
+from pytunnel.sst.pairs import Pairs, pairs
 from pytunnel.sst.peers import check_own_name, expected_donor
 from pytunnel.sst.plan import PLAN_FILE, parse_failure, parse_plan
 from pytunnel.sst.progress import Progress, report
@@ -37,7 +38,7 @@ from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.places import Listener, Stream
 from pytunnel.tunnel.connection import Connection
 from pytunnel.tunnel.securing import TlsServer
-from pytunnel.tunnel.tunnel import Limits, Tunnel
+from pytunnel.tunnel.tunnel import Dial, Limits, Tunnel
 
 log = logging.getLogger(__name__)
 
@@ -160,18 +161,10 @@ async def _receive(reception: _Reception) -> State:
     reading, writing = os.pipe()
     config = _write_config(reception, f"/dev/fd/{writing}")
     await confine_role(setup, reception.private)
-    reception.tunnel = Tunnel(
-        lambda: _start_rsync(config, writing),
-        "rsync",
-        Limits(mute=patience.MUTE_LIMIT, drain=_DRAIN_LIMIT),
-        server=TlsServer(setup.context, expected_donor(setup.settings, setup.credentials), Limits().handshake),
-        sockets=setup.settings.sockets,
-        observe=reception.observe,
-    )
-    reception.showing.tunnel = reception.tunnel
     announced = replace(setup.request.address, port=_announced_port(setup, listeners), module=setup.method.module)
     try:
-        async with trio.open_nursery() as nursery:
+        async with pairs() as connections, trio.open_nursery() as nursery:
+            reception.tunnel = _tunnel(reception, lambda: _start_rsync(config, writing, connections))
             nursery.start_soon(report, reception.progress)
             nursery.start_soon(_log_rsync, reading, reception)
             nursery.start_soon(_watch_donor, reception, reception.tunnel)
@@ -189,6 +182,21 @@ async def _receive(reception: _Reception) -> State:
     if not state.bypass:
         log.info("%s", reception.progress.closing_line())
     return state
+
+
+def _tunnel(reception: _Reception, start_rsync: Dial) -> Tunnel:
+    """What every connection passes; `reception` observes them, and its showing too."""
+    setup = reception.setup
+    tunnel = Tunnel(
+        start_rsync,
+        "rsync",
+        Limits(mute=patience.MUTE_LIMIT, drain=_DRAIN_LIMIT),
+        server=TlsServer(setup.context, expected_donor(setup.settings, setup.credentials), Limits().handshake),
+        sockets=setup.settings.sockets,
+        observe=reception.observe,
+    )
+    reception.showing.tunnel = tunnel
+    return tunnel
 
 
 async def _watch_donor(reception: _Reception, tunnel: Tunnel) -> None:
@@ -273,12 +281,17 @@ def _write_config(reception: _Reception, log_file: str) -> Path:
     return workplace.write_private(reception.private / "rsyncd.conf", text)
 
 
-async def _start_rsync(config: Path, log_descriptor: int) -> Stream:
+async def _start_rsync(config: Path, log_descriptor: int, connections: Pairs) -> Stream:
+    try:
+        pair = await connections.make()
+    except OSError as error:
+        raise TransportError(f"rsync can't be started: {error.strerror}") from error
     return await process.spawn(
         rsync.daemon_command(config),
         environment=rsync.client_environment(os.environ, None),
         stderr=log_descriptor,
         pass_fds=(log_descriptor,),
+        pair=pair,
     )
 
 

@@ -98,17 +98,19 @@ async def spawn(
     directory: str | None = None,
     stderr: int | None = None,
     pass_fds: Sequence[int] = (),
+    pair: tuple[socket.socket, socket.socket] | None = None,
     must_succeed: bool = False,
 ) -> ProcessStream:
     """Start a program, without a shell, whose standard input and output are the returned stream.
 
-    `pass_fds` are further descriptors that it inherits.
+    `pass_fds` are further descriptors that it inherits. `pair` are the connection's ends, ours and the program's, both
+    of which are taken over; without them it is a new Unix socket pair.
     `stderr` is a file descriptor, subprocess.DEVNULL, or None for our own. `must_succeed`:
     its end of file counts only if it ended well (`confirm_end`).
     Raises TransportError when it can't be started.
     """
     try:
-        ours, theirs = socket.socketpair()
+        ours, theirs = pair or socket.socketpair()
     except OSError as error:  # this process has no file descriptor left, for example
         raise _cannot_start(argv, error) from error
     with theirs:

@@ -199,6 +199,11 @@ def test_a_set_without_which_no_server_starts_and_that_is_elsewhere_is_refused(
     assert f"{option} has to name the directory" in said
 
 
+@pytest.mark.parametrize("name", ["main2", "/dev/sdb1", "other/ibdata2", "ibdata/2"])
+def test_a_part_of_the_system_tablespace_that_is_not_carried_is_refused(layout: Layout, name: str) -> None:
+    assert f"innodb-data-file-path names {name}, and" in refusal(replace(layout, system_files=("ibdata1", name)))
+
+
 def test_a_redo_log_that_is_a_directory_travels_as_schemas_do(layout: Layout) -> None:
     (layout.datadir / "ib_logfile0").unlink()
     (layout.datadir / "#innodb_redo").mkdir()

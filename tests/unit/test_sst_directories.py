@@ -144,6 +144,19 @@ def test_the_directory_of_galera_s_provider_may_be_named_on_the_command_line() -
     assert found.nested_places() == (DATADIR / "new",)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--wsrep-provider-options=gcache.size=1G;socket.ssl_key=keys/node.pem",
+        "--wsrep-provider-options=socket.ssl_cert=/var/lib/mysql/keys/node.crt; socket.ssl_ca=/etc/ca.pem",
+        "--wsrep-provider-options=socket.ssl_password_file=keys/password",
+        "--wsrep-provider-socket-ssl-key=keys/node.pem",
+    ],
+)
+def test_the_directory_of_the_provider_s_key_is_no_schema(line: str) -> None:
+    assert layout(group(line)).nested_places() == (DATADIR / "keys",)
+
+
 def test_galera_s_files_in_the_datadir_itself_add_no_directory() -> None:
     server = group("--wsrep-data-home-dir=/var/lib/mysql/", "--wsrep-provider-options=gcache.name=ring;gcache.dir=.")
     assert layout(server).nested_places() == ()
@@ -156,6 +169,20 @@ def test_a_directory_with_files_of_galera_s_is_no_schema_whatever_the_options_sa
         (tmp_path / directory / name).touch()
     found = find_layout(replace(REQUEST, datadir=tmp_path), NO_OPTIONS, NO_OPTIONS)
     assert found.nested_places() == (tmp_path / "galera",)
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("", ("ibdata1",)),
+        ("ibdata1:12M:autoextend", ("ibdata1",)),
+        ("ibdata1:10M; main2:10M:autoextend:max:1G;", ("ibdata1", "main2")),
+        ("/dev/sdb1:3Gnewraw", ("/dev/sdb1",)),
+    ],
+)
+def test_the_parts_of_the_system_tablespace_have_names(path: str, names: tuple[str, ...]) -> None:
+    assert layout(group(f"--innodb-data-file-path={path}")).system_files == names
+    assert layout(mysqld_args=(f"--innodb-data-file-path={path}",)).system_files == names
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytunnel.sst.errors import ExitCode, SstError
-from pytunnel.sst.galera import marked_places, named_places
+from pytunnel.sst.galera import marked_places, named_credentials, named_places
 from pytunnel.sst.manifest import ARIA, REDO, SYSTEM, UNDO, FileSet
 from pytunnel.sst.optionfile import OptionGroup
 from pytunnel.sst.request import Request, ServerPaths
 
 _SYSTEM_TMPDIR = Path("/tmp")  # noqa: S108 - where neither the server nor TMPDIR names another
+_SYSTEM_FILES = ("ibdata1",)
 _DEFAULT_BINLOG = "mysql-bin"
 _BINLOG_SWITCHES = ("log-bin", "skip-log-bin", "disable-log-bin")
 
@@ -47,7 +48,8 @@ class Layout:
     """The server's directories, complete paths all; `binlog` is None where it keeps none.
 
     `tmpdir` are the directories of temporary files in the server's order, `foreign` places of other things,
-    certificates and what Galera's provider keeps: this node's own wherever they lie.
+    certificates and what Galera's provider keeps: this node's own wherever they lie. `system_files` are the parts of
+    InnoDB's system tablespace, as innodb-data-file-path names them.
     """
 
     datadir: Path
@@ -58,6 +60,7 @@ class Layout:
     binlog: BinlogPlace | None = None
     tmpdir: tuple[Path, ...] = (_SYSTEM_TMPDIR,)
     foreign: tuple[Path, ...] = ()
+    system_files: tuple[str, ...] = _SYSTEM_FILES
 
     def directory_of(self, files: FileSet) -> Path:
         """Where a set's files are."""
@@ -89,6 +92,7 @@ def find_layout(request: Request, server: OptionGroup, sst: OptionGroup, credent
     Raises SstError for a number of binlogs that is none, and a name of binlogs that is a directory's.
     """
     datadir = Path(os.path.normpath(request.datadir))
+    everything = OptionGroup((*server.options, *request.mysqld_args))
 
     def place(field: Callable[[ServerPaths], str | None], files: FileSet) -> Path:
         spelled = _first(request, server, field, files.option)
@@ -103,9 +107,15 @@ def find_layout(request: Request, server: OptionGroup, sst: OptionGroup, credent
         binlog=_binlog_place(request, server, datadir, _most_binlogs(sst, server)),
         tmpdir=_tmpdir(request, server, datadir),
         foreign=(
-            *_galera_places(request, server, datadir),
-            *(place for path in credentials for place in _holders(datadir, _below(datadir, path))),
+            *(_below(datadir, place) for place in named_places(everything)),
+            *marked_places(datadir),
+            *(
+                place
+                for path in (*credentials, *named_credentials(everything))
+                for place in _holders(datadir, _below(datadir, path))
+            ),
         ),
+        system_files=_system_files(everything),
     )
 
 
@@ -125,10 +135,10 @@ def _tmpdir(request: Request, server: OptionGroup, datadir: Path) -> tuple[Path,
     return tuple(_below(datadir, name) for name in (spelled or "").split(":") if name) or (_SYSTEM_TMPDIR,)
 
 
-def _galera_places(request: Request, server: OptionGroup, datadir: Path) -> Iterator[Path]:
-    everything = OptionGroup((*server.options, *request.mysqld_args))
-    yield from (_below(datadir, place) for place in named_places(everything))
-    yield from marked_places(datadir)
+def _system_files(server: OptionGroup) -> tuple[str, ...]:
+    """The names in innodb-data-file-path, as in `ibdata1:10M;ibdata2:10M:autoextend`."""
+    parts = (server.get("innodb-data-file-path") or "").split(";")
+    return tuple(name for part in parts if (name := part.partition(":")[0].strip())) or _SYSTEM_FILES
 
 
 def _below(datadir: Path, spelled: str | Path) -> Path:

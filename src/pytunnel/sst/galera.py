@@ -10,6 +10,7 @@ from pytunnel.sst.optionfile import OptionGroup
 
 _WRAPPED = "wsrep-provider-options"
 _PREFIX = "wsrep-provider-"
+_CREDENTIALS = re.compile(r"socket\.ssl[_-](cert|key|ca|password[_-]file)")
 _DIRECTORY = re.compile(r"base[_.]dir|gcache\..*dir")
 _MARKS = ("galera.cache", "gcache.page.*", "grastate.dat", "gvwstate.dat")
 
@@ -22,6 +23,12 @@ def named_places(server: OptionGroup) -> Iterator[Path]:
     yield from map(Path, filter(None, (home, *directories)))
     if "gcache.name" in options:
         yield Path(options.get("gcache.dir") or home or "", options["gcache.name"]).parent
+
+
+def named_credentials(server: OptionGroup) -> Iterator[Path]:
+    """The files of certificates and keys that the server's options name for the provider, as they are written."""
+    options = _provider_options(server)
+    yield from (Path(value) for key, value in options.items() if _CREDENTIALS.fullmatch(key) and value)
 
 
 def marked_places(datadir: Path) -> Iterator[Path]:

@@ -38,6 +38,7 @@ def check_carriable(layout: Layout) -> None:
     left_out = layout.nested_places()
     for files in FILE_SETS:
         _check_set(layout.directory_of(files), files)
+    _check_named(layout)
     _check_present(layout)
     _check_top_level(layout.datadir)
     entries = list_schemas(layout.datadir, left_out, lenient=True)
@@ -88,6 +89,17 @@ def _check_set(directory: Path, files: FileSet) -> None:
         raise SstError(
             f"{link.path} ({files.title}) is a symbolic link to {link.target}, and rsync would carry the link "
             "alone; move the file to where the link is, or name the directory that it is in as the set's own",
+            exit_code=ExitCode.BAD_SETTING,
+        )
+
+
+def _check_named(layout: Layout) -> None:
+    """Every part of InnoDB's system tablespace has to be one that is sent."""
+    others = [name for name in layout.system_files if "/" in name or not SYSTEM.holds(name)]
+    if others:
+        raise SstError(
+            f"innodb-data-file-path names {others[0]}, and of the {SYSTEM.title} this SST method carries "
+            f"{', '.join(SYSTEM.patterns)} in the directory of {SYSTEM.option} alone; use another SST method",
             exit_code=ExitCode.BAD_SETTING,
         )
 

@@ -132,7 +132,7 @@ def test_a_transfer_uses_them(tmp_path: Path) -> None:
 @needs("rsync", "my_print_defaults")
 def test_where_the_system_refuses_the_log_says_why_there_are_none(tmp_path: Path) -> None:
     joining = joiner_that_was_asked(tmp_path, *refused("unshare", errno.EPERM))
-    assert "no network namespace can be had: Operation not permitted" in joining.log
+    assert "no network namespace for rsync (Operation not permitted)" in joining.log
 
 
 @needs("rsync", "my_print_defaults")

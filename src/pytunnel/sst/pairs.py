@@ -40,7 +40,7 @@ class Pairs:
                 if pair is not None:
                     return pair
                 self._has_network = False
-                log.info("rsync has a Unix socket for each connection, for no network namespace can be had: %s", said)
+                log.info("no network namespace for rsync (%s): it has Unix sockets, at more processor time", said)
         return socket.socketpair()
 
     async def _ask(self) -> tuple[str, Pair | None]:

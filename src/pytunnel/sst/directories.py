@@ -148,7 +148,8 @@ def _below(datadir: Path, spelled: str | Path) -> Path:
 def _holders(datadir: Path, path: Path) -> Iterator[Path]:
     """The directories that a file's path and the file itself lie in; in the datadir, the file alone."""
     for way in (path, _real(path)):
-        yield way if way.is_dir() or _real(way.parent) == _real(datadir) else way.parent
+        directory = os.path.isdir(way)  # noqa: PTH112 - Path.is_dir fails where the path can't be looked at
+        yield way if directory or _real(way.parent) == _real(datadir) else way.parent
 
 
 def _real(path: Path) -> Path:

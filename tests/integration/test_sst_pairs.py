@@ -101,6 +101,8 @@ async def test_many_who_ask_at_once_get_one_each() -> None:
 @in_trio
 async def test_where_their_program_was_killed_pairs_are_unix_sockets() -> None:
     async with pairs() as connections:
+        for end in await connections.make():  # so that it has started
+            end.close()
         (program,) = programs_of(os.getpid())
         os.kill(program, signal.SIGKILL)
         ours, theirs = await connections.make()
@@ -108,6 +110,7 @@ async def test_where_their_program_was_killed_pairs_are_unix_sockets() -> None:
             assert ours.family == socket.AF_UNIX
 
 
+@only_with_namespaces
 @in_trio
 async def test_their_program_ends_with_the_block() -> None:
     async with pairs() as connections:
@@ -146,10 +149,12 @@ def test_where_the_system_refuses_the_log_says_why_there_are_none(tmp_path: Path
     assert "no network namespace for rsync (Operation not permitted)" in joining.log
 
 
+@only_with_namespaces
 @needs("rsync", "my_print_defaults")
 def test_their_program_ends_with_a_joiner_that_is_killed(tmp_path: Path) -> None:
     joining = node(tmp_path / "joiner").start_joiner()
     joining.ready()
+    until(lambda: programs_of(joining.process.pid) != [], LIMIT, "the program's start")
     (program,) = programs_of(joining.process.pid)
     joining.process.kill()
     joining.end()

@@ -165,6 +165,7 @@ async def _receive(reception: _Reception) -> State:
     try:
         async with pairs() as connections, trio.open_nursery() as nursery:
             reception.tunnel = _tunnel(reception, lambda: _start_rsync(config, writing, connections))
+            reception.showing.tunnel = reception.tunnel
             nursery.start_soon(report, reception.progress)
             nursery.start_soon(_log_rsync, reading, reception)
             nursery.start_soon(_watch_donor, reception, reception.tunnel)
@@ -185,9 +186,9 @@ async def _receive(reception: _Reception) -> State:
 
 
 def _tunnel(reception: _Reception, start_rsync: Dial) -> Tunnel:
-    """What every connection passes; `reception` observes them, and its showing too."""
+    """The tunnel from donors to an rsync for each connection."""
     setup = reception.setup
-    tunnel = Tunnel(
+    return Tunnel(
         start_rsync,
         "rsync",
         Limits(mute=patience.MUTE_LIMIT, drain=_DRAIN_LIMIT),
@@ -195,8 +196,6 @@ def _tunnel(reception: _Reception, start_rsync: Dial) -> Tunnel:
         sockets=setup.settings.sockets,
         observe=reception.observe,
     )
-    reception.showing.tunnel = tunnel
-    return tunnel
 
 
 async def _watch_donor(reception: _Reception, tunnel: Tunnel) -> None:

@@ -10,7 +10,8 @@ from trio.testing import memory_stream_pair
 
 from pytunnel.transport.endpoint import TcpEndpoint, WebSocketEndpoint
 from pytunnel.transport.errors import TransportError
-from pytunnel.transport.upgrade import Headers, answer, ask, parse_headers
+from pytunnel.transport.headers import Headers, parse_headers
+from pytunnel.transport.upgrade import answer, ask
 from tests.support.concurrency import in_trio_without_waiting
 
 EDGE = WebSocketEndpoint(TcpEndpoint("edge.example", 8080), "/sst", False, "query=1")

@@ -21,12 +21,12 @@ from pytunnel.transport.endpoint import (
     SystemdEndpoint,
     TcpEndpoint,
     WebSocketEndpoint,
+    check_listening,
     parse_endpoint,
 )
+from pytunnel.transport.headers import parse_headers
 from pytunnel.transport.options import SocketOptions, WebSocketOptions
 from pytunnel.transport.proxy import parse_proxy
-from pytunnel.transport.upgrade import parse_headers
-from pytunnel.transport.web import check_listening
 from pytunnel.tunnel.http_connect import AllowedTargets, parse_allowed
 from pytunnel.tunnel.tunnel import Limits
 

@@ -101,7 +101,7 @@ def _targets(text: str) -> tuple[str, ...]:
 
 
 def _headers(text: str) -> tuple[str, ...]:
-    from pytunnel.transport.upgrade import parse_headers
+    from pytunnel.transport.headers import parse_headers
 
     return tuple(f"{name}:{value}" for name, value in parse_headers(text))
 

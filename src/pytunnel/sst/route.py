@@ -14,11 +14,16 @@ from typing import TypeVar
 from pytunnel.sst.address import Address
 from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.optionfile import OptionGroup
-from pytunnel.transport.endpoint import EndpointError, TcpEndpoint, WebSocketEndpoint, parse_endpoint
+from pytunnel.transport.endpoint import (
+    EndpointError,
+    TcpEndpoint,
+    WebSocketEndpoint,
+    check_listening,
+    parse_endpoint,
+)
+from pytunnel.transport.headers import parse_headers
 from pytunnel.transport.options import SocketOptions, WebSocketOptions
 from pytunnel.transport.proxy import parse_proxy
-from pytunnel.transport.upgrade import parse_headers
-from pytunnel.transport.web import check_listening
 
 _HOST = "{host}"
 _SAMPLE = Address("joiner.example")

@@ -210,3 +210,14 @@ def _is_ipv6(text: str) -> bool:
 def _is_host(host: str) -> bool:
     """Whether a resolver may be asked for it; a `/` betrays a scheme that we don't know, such as http://."""
     return len(host) <= _LONGEST_HOST_NAME and host.isprintable() and not any(c in " /@[],:" for c in host)
+
+
+def check_listening(endpoint: WebSocketEndpoint) -> None:
+    """Raise EndpointError for an endpoint that can be dialled only."""
+    if endpoint.secure:
+        raise EndpointError(
+            f"{endpoint} can't be listened at: the outer TLS is ended by the proxy or ingress in front of this node; "
+            "listen at ws:// behind it. Without one no WebSocket is needed: TLS itself can listen at any port, 443 too"
+        )
+    if endpoint.query:
+        raise EndpointError(f"{endpoint} can't be listened at: a WebSocket is told from others by its path alone")

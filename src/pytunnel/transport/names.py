@@ -1,4 +1,6 @@
-"""Names and addresses: which names an IP address has, those that it resolves to and that resolve back to it."""
+"""Names and addresses: which names an IP address has, those that it resolves to and that resolve back to it; and how
+a name is written where only ASCII is.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,10 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass
 
+import idna
 import trio
+
+from pytunnel.transport.errors import TransportError
 
 _LIMIT = 5.0  # seconds for all questions about one host; a resolver that is down only costs the names
 _TRY_AGAIN = 2  # netdb.h: gethostbyaddr's code for a server that did not answer; Python has no name for it
@@ -74,3 +79,13 @@ def _reverse(address: str) -> tuple[str, ...]:
             raise TimeoutError from error
         return ()
     return tuple(dict.fromkeys((name, *aliases)))
+
+
+def ascii_name(host: str) -> str:
+    """The host as it stands in requests and certificates, international names encoded; raises TransportError."""
+    if host.isascii():
+        return host
+    try:
+        return idna.encode(host, uts46=True).decode()
+    except idna.IDNAError as error:
+        raise TransportError(f"the name {host!r} can't be resolved: not a valid name") from error

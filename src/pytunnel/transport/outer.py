@@ -15,7 +15,7 @@ import trio
 
 from pytunnel.transport.endpoint import TcpEndpoint
 from pytunnel.transport.errors import TransportError
-from pytunnel.transport.upgrade import ascii_name
+from pytunnel.transport.names import ascii_name
 
 _OTHER_NAME = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH, which ssl has no names for
 

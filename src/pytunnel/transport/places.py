@@ -1,4 +1,7 @@
-"""Open any endpoint: one function to listen, one to dial, whatever kind of place it is."""
+"""Open any endpoint: one function to listen, one to dial, whatever kind of place it is.
+
+WebSockets are loaded where they are used, at the start: few use them, and their libraries take a twentieth of it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from contextlib import asynccontextmanager
 import trio
 
 from pytunnel.errors import PytunnelError
-from pytunnel.transport import passed, process, proxy, stdio, tcp, unix, web
+from pytunnel.transport import passed, process, proxy, stdio, tcp, unix
+from pytunnel.transport.carried import CarriedListener, CarriedStream
 from pytunnel.transport.endpoint import (
     Endpoint,
     ExecEndpoint,
@@ -22,8 +26,6 @@ from pytunnel.transport.errors import TransportError
 from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.sockets import SocketListener, SocketStream
 from pytunnel.transport.unix import UnixListener
-from pytunnel.transport.web import WebSocketListener
-from pytunnel.transport.websocket import WebSocketStream
 
 Stream = trio.abc.Stream
 Listener = trio.abc.Listener[trio.abc.Stream]
@@ -43,6 +45,8 @@ async def open_listeners(endpoint: Endpoint, options: SocketOptions) -> Sequence
         case StdioEndpoint():
             return [stdio.OneConnection(stdio.open_stream())]
         case WebSocketEndpoint():
+            from pytunnel.transport import web
+
             return await web.open_listeners(endpoint, options)
         case SystemdEndpoint():
             return passed.open_listeners(endpoint)
@@ -52,13 +56,15 @@ def adopt(endpoint: Endpoint, descriptors: Iterable[int], options: SocketOptions
     """Listeners at `endpoint` from listening sockets that another process of ours opened there, and closes for good."""
     listeners = [SocketListener(trio.socket.socket(fileno=descriptor)) for descriptor in descriptors]
     if isinstance(endpoint, WebSocketEndpoint):
+        from pytunnel.transport import web
+
         return web.above(listeners, endpoint, options)
     return listeners
 
 
 def descriptors_of(listeners: Iterable[Listener]) -> list[int]:
     """The listening sockets, for a process that will `adopt` them."""
-    kinds = (SocketListener, WebSocketListener, UnixListener)
+    kinds = (SocketListener, CarriedListener, UnixListener)
     return [listener.socket.fileno() for listener in listeners if isinstance(listener, kinds)]
 
 
@@ -75,6 +81,8 @@ async def dial(endpoint: Endpoint, options: SocketOptions) -> Stream:
             case StdioEndpoint():
                 return stdio.open_stream()
             case WebSocketEndpoint():
+                from pytunnel.transport import web
+
                 return await web.dial(endpoint, options)
             case SystemdEndpoint():
                 raise TransportError(f"{endpoint} is a place to accept connections, none to carry them to")
@@ -84,7 +92,7 @@ async def dial(endpoint: Endpoint, options: SocketOptions) -> Stream:
 
 def bound_at(listener: Listener) -> TcpEndpoint | None:
     """The address and port that a listener of TCP really has; None for any other."""
-    if not isinstance(listener, (SocketListener, WebSocketListener)):
+    if not isinstance(listener, (SocketListener, CarriedListener)):
         return None
     if listener.socket.family == trio.socket.AF_UNIX:
         return None
@@ -95,13 +103,13 @@ def bound_at(listener: Listener) -> TcpEndpoint | None:
 @asynccontextmanager
 async def kept_alive(*streams: Stream) -> AsyncIterator[None]:
     """During the block, do what a stream needs besides being read and written: a WebSocket, pings and their answers."""
-    web_sockets = [stream for stream in streams if isinstance(stream, WebSocketStream)]
-    if not web_sockets:
+    carried = [stream for stream in streams if isinstance(stream, CarriedStream)]
+    if not carried:
         yield
         return
     failure: PytunnelError | None = None
     async with trio.open_nursery() as nursery:
-        for stream in web_sockets:
+        for stream in carried:
             nursery.start_soon(stream.keep_alive)
         try:
             yield
@@ -115,6 +123,8 @@ async def kept_alive(*streams: Stream) -> AsyncIterator[None]:
 def check_dialling(endpoint: Endpoint, options: SocketOptions) -> None:
     """Raise TransportError where dialling is known to fail before it is tried."""
     if isinstance(endpoint, WebSocketEndpoint):
+        from pytunnel.transport import web
+
         web.check_dialling(endpoint, options)
 
 
@@ -141,7 +151,7 @@ def peer_of(stream: Stream) -> str:
     """Who is at the other end, for logs."""
     if isinstance(stream, process.ProcessStream):
         return f"process {stream.process.pid}"
-    connected = stream.carrier if isinstance(stream, WebSocketStream) else stream
+    connected = stream.carrier if isinstance(stream, CarriedStream) else stream
     return tcp.peer_of(connected) if isinstance(connected, SocketStream) else "standard input"
 
 
@@ -160,7 +170,7 @@ def is_allowed(stream: Stream, options: SocketOptions) -> bool:
 
 def _tcp_socket(stream: Stream) -> SocketStream | None:
     """The TCP connection that a stream is, or is carried in."""
-    connected = stream.carrier if isinstance(stream, WebSocketStream) else stream
+    connected = stream.carrier if isinstance(stream, CarriedStream) else stream
     if isinstance(connected, SocketStream) and connected.socket.family != trio.socket.AF_UNIX:
         return connected
     return None
@@ -168,7 +178,7 @@ def _tcp_socket(stream: Stream) -> SocketStream | None:
 
 def socket_to_watch(stream: Stream) -> SocketStream | None:
     """The socket that shows whether the other end of an accepted stream has gone, or None."""
-    return _socket_of(stream.carrier if isinstance(stream, WebSocketStream) else stream)
+    return _socket_of(stream.carrier if isinstance(stream, CarriedStream) else stream)
 
 
 def socket_to_read(stream: trio.abc.ReceiveStream) -> SocketStream | None:

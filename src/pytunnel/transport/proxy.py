@@ -8,9 +8,10 @@ import trio
 from pytunnel.transport import tcp
 from pytunnel.transport.endpoint import EndpointError, TcpEndpoint, parse_endpoint
 from pytunnel.transport.errors import TransportError
+from pytunnel.transport.headers import named
+from pytunnel.transport.names import ascii_name
 from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.sockets import SocketStream
-from pytunnel.transport.upgrade import ascii_name, named
 
 _PIECE = 4096  # bytes
 

@@ -7,14 +7,11 @@ a status and a sentence, so that a person with curl or an ingress' log sees why.
 from __future__ import annotations
 
 import hmac
-import re
-from collections.abc import Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from typing import NoReturn
 
 import h11
-import idna
 import trio
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, RejectConnection, RejectData, Request
@@ -22,16 +19,12 @@ from wsproto.utilities import ProtocolError, RemoteProtocolError
 
 from pytunnel.transport.endpoint import TcpEndpoint, WebSocketEndpoint
 from pytunnel.transport.errors import TransportError, WebSocketError
-
-Headers = Sequence[tuple[str, str]]
+from pytunnel.transport.headers import Headers, named
+from pytunnel.transport.names import ascii_name
 
 _PIECE = 16 * 1024  # bytes
 _LARGEST_ANSWER = 64 * 1024  # bytes of a head, and of interim answers before it
 _LAST_WORDS = 1.0  # seconds that a refused client has to read why
-
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)  # RFC 9110, 5.6.2
-_VALUE = re.compile(r"[ -~]+", re.ASCII)
-_OURS = ("connection", "upgrade", "content-length", "transfer-encoding")
 
 _ADVICE = {
     301: "it sends clients elsewhere; name that place instead",
@@ -48,31 +41,6 @@ _ADVICE = {
     504: "it can't reach the node behind it",
 }
 _NO_WEB_SOCKET = "does it serve a WebSocket there, and does the proxy pass the Upgrade header on?"
-
-
-def parse_headers(text: str) -> tuple[tuple[str, str], ...]:
-    """The headers of lines NAME:VALUE; raises ValueError that says what is expected, and shows no value."""
-    return tuple(_parse_header(line) for line in text.splitlines() if line.strip())
-
-
-def _parse_header(line: str) -> tuple[str, str]:
-    name, colon, value = line.partition(":")
-    name, value = name.strip(), value.strip()
-    if not colon or not _TOKEN.fullmatch(name) or not value or not _VALUE.fullmatch(value):
-        raise ValueError("expected NAME:VALUE, one header a line, in characters that HTTP can hold")
-    if name.lower() in _OURS or name.lower().startswith("sec-websocket-"):
-        raise ValueError(f"expected another header than {name}, which the WebSocket request sets itself")
-    return name, value
-
-
-def ascii_name(host: str) -> str:
-    """The host as it stands in requests and certificates, international names encoded; raises TransportError."""
-    if host.isascii():
-        return host
-    try:
-        return idna.encode(host, uts46=True).decode()
-    except idna.IDNAError as error:
-        raise TransportError(f"the name {host!r} can't be resolved: not a valid name") from error
 
 
 async def ask(transport: trio.abc.Stream, endpoint: WebSocketEndpoint, headers: Headers) -> WSConnection:
@@ -193,11 +161,3 @@ async def _refuse(
         while await transport.receive_some(_PIECE):
             pass
     raise WebSocketError(f"{place} was answered {named(status)} to its WebSocket request: {sentence}")
-
-
-def named(status: int) -> str:
-    """A status with its usual words; those that the other side sent may be anything."""
-    try:
-        return f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        return str(status)

@@ -8,19 +8,21 @@ from functools import partial
 import trio
 
 from pytunnel.transport import outer, proxy, tcp
-from pytunnel.transport.endpoint import EndpointError, WebSocketEndpoint
+from pytunnel.transport.carried import CarriedListener
+from pytunnel.transport.endpoint import WebSocketEndpoint, check_listening
 from pytunnel.transport.errors import TransportError
+from pytunnel.transport.headers import Headers
 from pytunnel.transport.options import SocketOptions
 from pytunnel.transport.sockets import SocketListener
-from pytunnel.transport.upgrade import Headers, answer, ask
+from pytunnel.transport.upgrade import answer, ask
 from pytunnel.transport.websocket import WebSocketStream
 
 
-class WebSocketListener(trio.abc.Listener[WebSocketStream]):
+class WebSocketListener(CarriedListener):
     """Accepts connections without waiting for what they ask for: that is the first thing that the stream does."""
 
     def __init__(self, listener: SocketListener, path: str, demanded: Headers) -> None:
-        self.socket = listener.socket
+        super().__init__(listener.socket)
         self._listener = listener
         self._path = path
         self._demanded = demanded
@@ -34,17 +36,6 @@ class WebSocketListener(trio.abc.Listener[WebSocketStream]):
     async def aclose(self) -> None:
         """Stop listening."""
         await self._listener.aclose()
-
-
-def check_listening(endpoint: WebSocketEndpoint) -> None:
-    """Raise EndpointError for an endpoint that can be dialled only."""
-    if endpoint.secure:
-        raise EndpointError(
-            f"{endpoint} can't be listened at: the outer TLS is ended by the proxy or ingress in front of this node; "
-            "listen at ws:// behind it. Without one no WebSocket is needed: TLS itself can listen at any port, 443 too"
-        )
-    if endpoint.query:
-        raise EndpointError(f"{endpoint} can't be listened at: a WebSocket is told from others by its path alone")
 
 
 def check_dialling(endpoint: WebSocketEndpoint, options: SocketOptions) -> None:

@@ -20,6 +20,7 @@ from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 from wsproto.frame_protocol import CloseReason
 
+from pytunnel.transport.carried import CarriedStream
 from pytunnel.transport.errors import WebSocketError
 
 MESSAGE_LIMIT = 1024 * 1024
@@ -40,7 +41,7 @@ _USUAL_ENDS = (CloseReason.NORMAL_CLOSURE, CloseReason.GOING_AWAY, CloseReason.N
 Open = Callable[[], Awaitable[WSConnection]]
 
 
-class WebSocketStream(trio.abc.Stream):
+class WebSocketStream(CarriedStream):
     """One WebSocket over `transport`, which it owns.
 
     `place` names the peer in errors. `open_` does the HTTP part, at the first use of the stream or in `open`: whoever
@@ -48,8 +49,8 @@ class WebSocketStream(trio.abc.Stream):
     """
 
     def __init__(self, transport: trio.abc.Stream, carrier: trio.abc.Stream, place: str, open_: Open) -> None:
+        super().__init__(carrier)
         self.transport = transport
-        self.carrier = carrier
         self._place = place
         self._open = open_
         self._connection: WSConnection | None = None

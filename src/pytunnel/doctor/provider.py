@@ -1,12 +1,10 @@
-"""What Galera's provider, which replicates and sends IST, is told about TLS.
-
-In one text, wrapped in `wsrep_provider_options`, or (MariaDB's plugin wsrep_provider) each in an option of its own.
-"""
+"""What Galera's provider, which replicates and sends IST, is told about TLS."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pytunnel.sst.galera import provider_options
 from pytunnel.sst.optionfile import OptionGroup
 
 _FALSE = ("0", "no", "false", "off")
@@ -47,15 +45,9 @@ _FIELDS = {
 
 
 def read_provider_options(mysqld: OptionGroup) -> ProviderOptions:
-    """The options of the server's groups; of two with the same key the last counts, as in Galera."""
-    words = (word.partition("=") for word in (mysqld.get("wsrep-provider-options") or "").split(";"))
-    wrapped = {key.strip(): value.strip() for key, _, value in words}
-    return ProviderOptions(
-        **{
-            field: wrapped.get(key) or mysqld.get("wsrep-provider-" + key.replace(".", "-")) or None
-            for field, key in _FIELDS.items()
-        }
-    )
+    """The options of the server's groups."""
+    options = provider_options(mysqld)
+    return ProviderOptions(**{field: options.get(key) or None for field, key in _FIELDS.items()})
 
 
 def is_true(text: str) -> bool:

@@ -13,49 +13,33 @@ from pathlib import Path
 
 import pytest
 
-from lab.certificates import expired, self_signed
+from lab.certificates import self_signed
 from tests.support.programs import needs
-from tests.support.sst import GTID, LIMIT, PlayedServer, Ready, Run
+from tests.support.sst import GTID, LIMIT, PlayedServer, Ready, assert_ended, assert_old_data, shops
 
 pytestmark = needs("rsync", "my_print_defaults")
 
 
+@pytest.fixture(name="pair")
+def fixture_pair(tmp_path: Path) -> tuple[PlayedServer, PlayedServer]:
+    return shops(tmp_path)
+
+
 @pytest.fixture(name="donor")
-def fixture_donor(tmp_path: Path) -> PlayedServer:
+def fixture_donor(pair: tuple[PlayedServer, PlayedServer]) -> PlayedServer:
     """A node with one table."""
-    server = PlayedServer(tmp_path / "donor")
-    (server.datadir / "shop").mkdir()
-    (server.datadir / "shop" / "t.ibd").write_text("new")
-    return server
+    return pair[0]
 
 
 @pytest.fixture(name="joiner")
-def fixture_joiner(tmp_path: Path, donor: PlayedServer) -> PlayedServer:
+def fixture_joiner(pair: tuple[PlayedServer, PlayedServer]) -> PlayedServer:
     """A node with old data; it and the donor trust each other."""
-    server = PlayedServer(tmp_path / "joiner")
-    (server.datadir / "shop").mkdir()
-    (server.datadir / "shop" / "t.ibd").write_text("old")
-    identities = [self_signed("localhost"), self_signed("localhost")]
-    donor.use(identities[0], identities)
-    return server.use(identities[1], identities)
-
-
-def assert_ended(run: Run, error: str, status: int) -> None:
-    """It ended with this status and one error line that contains `error`, and nothing of it is left."""
-    assert run.end() == status, run.log
-    assert len(run.errors()) == 1, run.log
-    assert error in run.errors()[0]
-    assert "Traceback" not in run.log
-    assert run.server.remains() == []
+    return pair[1]
 
 
 def assert_closed(ready: Ready) -> None:
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", ready.port), LIMIT)
-
-
-def assert_old_data(joiner: PlayedServer) -> None:
-    assert (joiner.datadir / "shop" / "t.ibd").read_text() == "old"
 
 
 def test_a_joiner_told_to_end_leaves_nothing(joiner: PlayedServer) -> None:
@@ -170,101 +154,6 @@ def test_a_donor_that_the_joiner_does_not_trust_is_refused(joiner: PlayedServer,
     receiving.process.kill()
 
 
-def test_a_certificate_of_another_name_is_found_before_the_node_is_ready(joiner: PlayedServer) -> None:
-    other = self_signed("node9.my.cluster")
-    run = joiner.use(other, [other]).start_joiner()
-    assert run.line() == ""
-    assert_ended(run, "announces itself as 127.0.0.1, but its certificate", 22)
-
-
-def test_an_expired_certificate_is_found_before_the_node_is_ready(joiner: PlayedServer) -> None:
-    authority = self_signed("authority")
-    run = joiner.use(expired(authority, "localhost"), [authority]).start_joiner()
-    assert run.line() == ""
-    assert_ended(run, "expired on", 22)
-
-
-def test_a_key_of_another_certificate_is_found_before_the_node_is_ready(joiner: PlayedServer) -> None:
-    key = joiner.root / "other.key"
-    key.touch(mode=0o600)
-    key.write_bytes(self_signed("localhost").key_pem())
-    joiner.options["tkey"] = str(key)
-    run = joiner.start_joiner()
-    assert run.line() == ""
-    assert_ended(run, "does not belong to the certificate", 22)
-
-
-@pytest.mark.parametrize("key", ["tcert", "tkey", "tca"])
-def test_a_missing_file_is_named(joiner: PlayedServer, key: str) -> None:
-    joiner.options[key] = "/nowhere/file.pem"
-    assert_ended(joiner.start_joiner(), "/nowhere/file.pem does not exist", 2)
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "words"),
-    [
-        ("sockopt", "verify=0,fork", "fork"),
-        ("backup-threads", "many", "backup-threads in [sst] is 'many'; expected a number from 1 to 64"),
-        ("legacy-donor", "perhaps", "legacy-donor in [sst] is 'perhaps'; expected 1 or 0"),
-        ("tca", "", "tca in [sst] is empty"),
-    ],
-)
-def test_a_wrong_setting_is_named_with_what_is_possible(joiner: PlayedServer, key: str, value: str, words: str) -> None:
-    joiner.options[key] = value
-    assert_ended(joiner.start_joiner(), words, 22)
-
-
-def test_a_port_that_is_taken_has_its_own_exit_code(joiner: PlayedServer) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        run = joiner.start("joiner", f"127.0.0.1:{other.getsockname()[1]}")
-        assert_ended(run, "another program listens there", 16)
-
-
-def test_an_argument_that_makes_no_sense_is_one_sentence(joiner: PlayedServer) -> None:
-    assert_ended(joiner.start("both", "localhost"), "role", 22)
-
-
-@pytest.mark.parametrize(
-    ("link", "said"),
-    [
-        ("shop/t.MYD", "shop/t.MYD -> /elsewhere"),
-        ("ibdata1", "ibdata1 (InnoDB system tablespace) is a symbolic link to /elsewhere"),
-        ("shop/far.isl", "the table shop/far was made with DATA DIRECTORY"),
-    ],
-)
-def test_data_that_would_stay_behind_is_refused_before_the_flush(
-    joiner: PlayedServer, donor: PlayedServer, link: str, said: str
-) -> None:
-    if link.endswith(".isl"):
-        (donor.datadir / link).write_text("/elsewhere")
-    else:
-        (donor.datadir / link).symlink_to("/elsewhere")
-    receiving = joiner.start_joiner()
-    run = donor.start_donor(receiving.ready())
-    assert run.line() == ""
-    assert_ended(run, said, 22)
-    assert_old_data(joiner)
-    receiving.process.kill()
-
-
-@pytest.mark.parametrize("schema", ["mysql", "shop"])
-def test_a_joiner_whose_schema_is_a_link_is_refused_while_its_old_data_is_whole(
-    joiner: PlayedServer, schema: str
-) -> None:
-    (joiner.datadir / "ibdata1").write_text("old")
-    (joiner.root / "disk").mkdir()
-    (joiner.root / "disk" / "user.frm").write_text("old")
-    link = joiner.datadir / schema
-    if link.is_dir():
-        link.rename(joiner.root / "moved")
-    link.symlink_to(joiner.root / "disk")
-    run = joiner.start_joiner()
-    assert run.line() == ""
-    assert_ended(run, f"{link} is a symbolic link to the directory {joiner.root}/disk", 22)
-    assert (joiner.datadir / "ibdata1").read_text() == "old"
-    assert (link / "user.frm").read_text() == "old"
-
-
 def test_a_set_may_be_behind_a_link(joiner: PlayedServer, donor: PlayedServer) -> None:
     for server in (joiner, donor):
         (server.root / "disk").mkdir()
@@ -278,51 +167,6 @@ def test_a_set_may_be_behind_a_link(joiner: PlayedServer, donor: PlayedServer) -
     assert (sending.end(), receiving.end()) == (0, 0), sending.log
     assert (joiner.root / "disk" / "ib_logfile0").read_text() == "new"
     assert (joiner.datadir / "redo").is_symlink()
-
-
-def test_a_schema_that_would_stay_behind_for_what_else_lies_in_it_is_named(joiner: PlayedServer) -> None:
-    (joiner.datadir / "shop" / "db.opt").touch()
-    (joiner.datadir / "shop" / "node.pem").write_bytes(Path(joiner.options["tcert"]).read_bytes())
-    (joiner.datadir / "shop" / "node.pem").chmod(0o600)
-    joiner.options["tcert"] = str(joiner.datadir / "shop" / "node.pem")
-    run = joiner.start_joiner()
-    assert run.line() == ""
-    assert_ended(run, f"{joiner.datadir}/shop is a schema, and something else is placed there too", 22)
-    assert_old_data(joiner)
-
-
-def test_a_set_directory_that_is_missing_is_named_before_the_flush(joiner: PlayedServer, donor: PlayedServer) -> None:
-    donor.server_options["innodb-undo-directory"] = "/nowhere"
-    receiving = joiner.start_joiner()
-    run = donor.start_donor(receiving.ready())
-    assert run.line() == ""
-    assert_ended(run, "the directory of the undo tablespaces, /nowhere, is not there", 2)
-    receiving.process.kill()
-
-
-def test_a_donor_whose_system_tablespace_has_another_name_is_refused_before_the_flush(
-    joiner: PlayedServer, donor: PlayedServer
-) -> None:
-    donor.innodb = False
-    donor.server_options["innodb-data-file-path"] = "main1:12M:autoextend"
-    for name in ("main1", "ib_logfile0"):
-        (donor.datadir / name).touch()
-    receiving = joiner.start_joiner()
-    run = donor.start_donor(receiving.ready())
-    assert run.line() == ""
-    said = "innodb-data-file-path names main1, and of the InnoDB system tablespace this SST method carries ibdata*"
-    assert_ended(run, said, 22)
-    assert_ended(receiving, f"the donor gave up: {said}", 32)
-    assert_old_data(joiner)
-
-
-def test_a_missing_index_of_binlogs_is_named_before_the_flush(joiner: PlayedServer, donor: PlayedServer) -> None:
-    donor.server_options["log-bin"] = "bin"
-    receiving = joiner.start_joiner()
-    run = donor.start_donor(receiving.ready())
-    assert run.line() == ""
-    assert_ended(run, f"{donor.datadir}/bin.index is missing", 2)
-    receiving.process.kill()
 
 
 def test_a_donor_told_to_end_while_it_packs_binlogs_packs_no_further(joiner: PlayedServer, donor: PlayedServer) -> None:
@@ -340,12 +184,6 @@ def test_a_donor_told_to_end_while_it_packs_binlogs_packs_no_further(joiner: Pla
     assert "binlogs that go with the snapshot" not in run.log
     assert_old_data(joiner)
     receiving.process.kill()
-
-
-def test_a_directory_that_cannot_be_made_is_named(joiner: PlayedServer) -> None:
-    (joiner.root / "file").touch()
-    joiner.server_options["aria-log-dir-path"] = str(joiner.root / "file" / "aria")
-    assert_ended(joiner.start_joiner(), f"{joiner.root}/file/aria: Not a directory", 255)
 
 
 def test_a_file_that_vanishes_during_the_transfer_was_a_temporary_one(

@@ -14,7 +14,7 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab.certificates import Identity, bundle_pem
+from lab.certificates import Identity, bundle_pem, self_signed
 from lab.ports import free_port
 from pytunnel.sst.manifest import REDO, SYSTEM
 
@@ -187,3 +187,27 @@ class Run:
     def _read_errors(self) -> None:
         assert self.process.stderr is not None
         self._errors.extend(self.process.stderr)
+
+
+def shops(root: Path) -> tuple[PlayedServer, PlayedServer]:
+    """A donor with one table, and a joiner that has an older one; they trust each other."""
+    donor, joiner = PlayedServer(root / "donor"), PlayedServer(root / "joiner")
+    for server, rows in ((donor, "new"), (joiner, "old")):
+        (server.datadir / "shop").mkdir()
+        (server.datadir / "shop" / "t.ibd").write_text(rows)
+    identities = [self_signed("localhost"), self_signed("localhost")]
+    return donor.use(identities[0], identities), joiner.use(identities[1], identities)
+
+
+def assert_old_data(joiner: PlayedServer) -> None:
+    """The joiner of `shops` has what it had."""
+    assert (joiner.datadir / "shop" / "t.ibd").read_text() == "old"
+
+
+def assert_ended(run: Run, error: str, status: int) -> None:
+    """It ended with this status and one error line that contains `error`, and nothing of it is left."""
+    assert run.end() == status, run.log
+    assert len(run.errors()) == 1, run.log
+    assert error in run.errors()[0]
+    assert "Traceback" not in run.log
+    assert run.server.remains() == []

@@ -48,6 +48,14 @@ def test_help_loads_neither_the_scheduler_nor_tls() -> None:
     assert not {"trio", "OpenSSL", "cryptography", "h11", WEB_SOCKETS} & loaded(done.stderr)
 
 
+def test_certificates_are_shown_without_the_scheduler(tmp_path: Path, own: Identity) -> None:
+    (tmp_path / "node.crt").write_bytes(own.certificate_pem())
+    done = ran(pytunnel("certs", "show", str(tmp_path / "node.crt")), environment=TOLD)
+    assert done.returncode == 0
+    assert "cryptography" in loaded(done.stderr)
+    assert not {"trio", "h11", WEB_SOCKETS} & loaded(done.stderr)
+
+
 @needs("rsync", "my_print_defaults")
 def test_a_joiner_without_a_websocket_loads_no_websocket(joiner: PlayedServer) -> None:
     packages = loaded_until_ready(joiner)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,12 +20,6 @@ from tests.support.tunnels import tunnel
 
 CA = authority("Authority")
 SERVER, CLIENT = issued(CA, NODE2), issued(CA, NODE1)
-
-
-@pytest.fixture
-def ends(tmp_path: Path) -> Iterator[Ends]:
-    with ExitStack() as cleanup:
-        yield Ends.make(tmp_path, cleanup)
 
 
 def careless(own: Identity) -> SSL.Context:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -40,12 +38,6 @@ def tried(action):
         return os.strerror(error.errno)
     return "done"
 """
-
-
-@pytest.fixture
-def ends(tmp_path: Path) -> Iterator[Ends]:
-    with ExitStack() as cleanup:
-        yield Ends.make(tmp_path, cleanup)
 
 
 def ran(*lines: str) -> list[str]:

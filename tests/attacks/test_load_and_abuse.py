@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 
 import pytest
 
@@ -29,12 +28,6 @@ BOUND = 48 * MEBI
 
 GARBAGE = (b"GET / HTTP/1.1\r\n\r\n", b"\0" * 300, b"\x16\x03\x01\x10\x00" + b"\xff" * 0x1000, b"SSH-2.0-x\r\n", b".")
 HALF_A_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(20)
-
-
-@pytest.fixture
-def ends(tmp_path: Path) -> Iterator[Ends]:
-    with ExitStack() as cleanup:
-        yield Ends.make(tmp_path, cleanup)
 
 
 @contextmanager

@@ -6,8 +6,8 @@ Names are matched in tests/unit/test_identity.py, in every spelling; here are th
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from pytunnel.transport.sockets import SocketStream
 from tests.support import openssl
 from tests.support.concurrency import in_trio, in_trio_without_waiting
 from tests.support.credentials import context_of, settings_of
-from tests.support.ends import NODE1, NODE2, Ends
+from tests.support.ends import NODE1, NODE2
 from tests.support.handshakes import outcomes, stream_pair
 from tests.support.plain import dial
 from tests.support.tunnels import tunnel
@@ -40,12 +40,6 @@ CA = authority("Authority")
 SERVER, CLIENT = issued(CA, NODE2), issued(CA, NODE1)
 DAY = timedelta(days=1)
 NOW = datetime.now(UTC)
-
-
-@pytest.fixture
-def ends(tmp_path: Path) -> Iterator[Ends]:
-    with ExitStack() as cleanup:
-        yield Ends.make(tmp_path, cleanup)
 
 
 async def refusal(attacker: SSL.Context, *, as_server: bool) -> TlsError:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
-
-import pytest
 
 from lab.certificates import self_signed
 from lab.processes import mentioning
@@ -22,12 +19,6 @@ from tests.support.sst import POSITION, PlayedServer
 from tests.support.tunnels import LIMIT, Program
 
 DATA = some_data(2_000_000)
-
-
-@pytest.fixture
-def ends(tmp_path: Path) -> Iterator[Ends]:
-    with ExitStack() as cleanup:
-        yield Ends.make(tmp_path, cleanup)
 
 
 def one_connection(entrance: int, number: int) -> None:

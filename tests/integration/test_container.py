@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,12 +27,6 @@ from tests.support.tunnels import LIMIT, Program, credentials, environment_of_pr
 from tests.support.web import ask
 
 AS_PROCESS_1 = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
-
-
-@pytest.fixture
-def ends(tmp_path: Path) -> Iterator[Ends]:
-    with ExitStack() as cleanup:
-        yield Ends.make(tmp_path, cleanup)
 
 
 def children_of(process: int) -> list[int]:
@@ -163,7 +157,7 @@ def test_any_user_without_a_writable_disk_runs_it_from_the_environment(mounted: 
     """The user is in no list and has no home, there is no place for temporary files, and no file may have a byte."""
     environment = environment_of(mounted) | {"HOME": "/nonexistent", "TMPDIR": "/nonexistent"}
     with started(["prlimit", "--fsize=0", *AS_ANYONE, *pytunnel("run")], environment=environment) as program:
-        port = int(program.wait_for(r"status at 127\.0\.0\.1:(\d+)")[1])
+        port = program.status_port
         program.wait_for("accepting TLS")
         assert Path(f"/proc/{program.process.pid}").stat().st_uid == 54321
         assert [ask(port, path).status for path in ("/healthz", "/readyz", "/metrics", "/status")] == [200] * 4
@@ -203,7 +197,7 @@ def test_what_a_program_of_exec_says_is_an_event_too(ends: Ends) -> None:
 def test_a_program_that_never_stops_talking_stops_nothing_else(ends: Ends) -> None:
     options = ("--log-format", "json", "--status", ":0")
     listening, connecting = ends.pair("exec:sh -c 'yes >&2'", *options)
-    port = int(listening.wait_for(r"status at 127\.0\.0\.1:(\d+)")[1])
+    port = listening.status_port
     with dial(connecting.place):
         listening.wait_for("a program says: y")
         assert ask(port, "/healthz").status == 200

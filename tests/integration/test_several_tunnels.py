@@ -5,22 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import socket
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-
-import pytest
 
 from lab.waiting import comes_true
 from tests.support.ends import NODE1, NODE2, Ends
 from tests.support.plain import dial, is_refused, talk
 from tests.support.tunnels import LIMIT, Program, pytunnel, ran, started
-
-
-@pytest.fixture
-def ends(tmp_path: Path) -> Iterator[Ends]:
-    with ExitStack() as cleanup:
-        yield Ends.make(tmp_path, cleanup)
 
 
 def table(name: str, mode: str, source: str, target: str, *more: str) -> str:

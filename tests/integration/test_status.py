@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import json
-import os
-import re
-import select
 import signal
 import socket
 import stat
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -24,20 +20,10 @@ from tests.support.credentials import settings_of
 from tests.support.ends import NODE1, NODE2, Ends
 from tests.support.plain import dial, echo, is_refused, read_all, serving, talk
 from tests.support.programs import needs
-from tests.support.tunnels import LIMIT, Program, credentials, pytunnel, ran, started, tunnel
+from tests.support.tunnels import LIMIT, credentials, pytunnel, started, tunnel
 from tests.support.web import ask
 
 HERE = ("--status", ":0")
-
-
-@pytest.fixture
-def ends(tmp_path: Path) -> Iterator[Ends]:
-    with ExitStack() as cleanup:
-        yield Ends.make(tmp_path, cleanup)
-
-
-def status_port(program: Program) -> int:
-    return int(program.wait_for(r"INFO status at (?:127\.0\.0\.1|0\.0\.0\.0):(\d+)")[1])
 
 
 def metrics_of(port: int) -> Mapping[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -58,14 +44,14 @@ def value(port: int, name: str, **labels: str) -> float:
 
 
 def test_a_tunnel_that_listens_is_alive_and_ready(ends: Ends) -> None:
-    port = status_port(ends.listen("exec:cat", *HERE))
+    port = ends.listen("exec:cat", *HERE).status_port
     assert (ask(port, "/healthz").status, ask(port, "/healthz").text) == (200, "alive\n")
     assert (ask(port, "/readyz").status, ask(port, "/readyz").text) == (200, "ready\n")
 
 
 def test_a_tunnel_that_drains_is_alive_and_not_ready(ends: Ends) -> None:
     listening, connecting = ends.pair("exec:cat", *HERE)
-    port = status_port(listening)
+    port = listening.status_port
     with dial(connecting.port) as client:
         client.sendall(b"x")
         assert client.recv(1) == b"x"
@@ -85,7 +71,7 @@ def test_a_certificate_that_has_expired_since_the_start_is_not_ready(tmp_path: P
     own = issued(authority_, NODE2, end=soon)
     settings = settings_of(tmp_path / "node2", own, [authority_])
     with tunnel("listen", settings, "127.0.0.1:0", "exec:cat", *HERE) as listening:
-        port = status_port(listening)
+        port = listening.status_port
         assert ask(port, "/readyz").status == 200
         assert comes_true(lambda: ask(port, "/readyz").status == 503, LIMIT)
         assert ask(port, "/readyz").text == f"listen: the certificate /CN={NODE2} has expired\n"
@@ -107,7 +93,7 @@ def test_metrics_tell_of_connections_bytes_handshakes_and_certificates(ends: End
     listening, connecting = ends.pair("exec:cat", *HERE, connect_options=HERE)
     assert talk(connecting.port, b"x" * 1000) == b"x" * 1000
     for program, mode in ((listening, "listen"), (connecting, "connect")):
-        port = status_port(program)
+        port = program.status_port
         program.wait_for("ended: 1000 bytes out")
         assert value(port, "pytunnel_connections_open", tunnel=mode, mode=mode) == 0
         assert value(port, "pytunnel_connections_total", tunnel=mode, outcome="completed", reason="") == 1
@@ -153,7 +139,7 @@ def test_failures_are_counted_by_reason(ends: Ends, tmp_path: Path) -> None:
     with dial(listening.port) as client:
         client.sendall(b"GET / HTTP/1.0\r\n\r\n")
         read_all(client)
-    port = status_port(listening)
+    port = listening.status_port
 
     def counted(reason: str) -> float:
         labels = {"tunnel": "listen", "outcome": "failed", "reason": reason}
@@ -164,7 +150,7 @@ def test_failures_are_counted_by_reason(ends: Ends, tmp_path: Path) -> None:
 
 def test_reloads_are_counted(ends: Ends) -> None:
     listening = ends.listen("exec:cat", *HERE)
-    port = status_port(listening)
+    port = listening.status_port
 
     def reloads() -> tuple[float, ...]:
         name = "pytunnel_certificate_reloads_total"
@@ -186,7 +172,7 @@ def test_reloads_are_counted(ends: Ends) -> None:
 
 def test_the_status_tells_of_open_connections_and_their_peers(ends: Ends) -> None:
     listening, connecting = ends.pair("exec:cat", *HERE)
-    port = status_port(listening)
+    port = listening.status_port
     with dial(connecting.port) as client:
         client.sendall(b"x")
         assert client.recv(1) == b"x"
@@ -205,7 +191,7 @@ def test_the_status_tells_of_open_connections_and_their_peers(ends: Ends) -> Non
 
 def test_what_may_be_secret_is_not_told(ends: Ends) -> None:
     listening, connecting = ends.pair("exec:sh -c 'exec cat' --password=hunter2", *HERE)
-    port = status_port(listening)
+    port = listening.status_port
     with dial(connecting.port) as client:
         client.sendall(b"x")
         assert client.recv(1) == b"x"
@@ -226,7 +212,7 @@ def test_several_tunnels_are_told_of_by_their_names(ends: Ends, tmp_path: Path) 
     with started(pytunnel("run", "--config", str(file))) as running:
         running.wait_for("INFO sst: accepting TLS")
         running.wait_for("INFO db: accepting plain")
-        document = ask(status_port(running), "/status").document
+        document = ask(running.status_port, "/status").document
         assert [(each["name"], each["mode"]) for each in document["tunnels"]] == [("sst", "listen"), ("db", "connect")]
         running.signal(signal.SIGTERM)
         assert running.wait() == 0
@@ -249,7 +235,7 @@ def test_a_unix_socket_is_for_its_user_alone_and_goes_with_the_program(ends: End
 def test_an_address_that_others_reach_is_warned_of(ends: Ends) -> None:
     listening = ends.listen("exec:cat", "--status", "0.0.0.0:0")
     listening.wait_for(r"WARNING status at 0\.0\.0\.0:\d+ can be read by everyone who reaches this address")
-    assert status_port(ends.listen("exec:cat", *HERE)) > 0
+    assert ends.listen("exec:cat", *HERE).status_port > 0
 
 
 def test_an_address_that_is_taken_is_named_before_any_tunnel_listens(ends: Ends) -> None:
@@ -270,12 +256,12 @@ def test_an_address_that_is_taken_is_named_before_any_tunnel_listens(ends: Ends)
     [("GET", "/nowhere", 404), ("GET", "/", 404), ("POST", "/healthz", 405), ("GET", "/healthz?full=1", 200)],
 )
 def test_other_requests_are_answered_as_http_says(method: str, path: str, status: int, ends: Ends) -> None:
-    port = status_port(ends.listen("exec:cat", *HERE))
+    port = ends.listen("exec:cat", *HERE).status_port
     assert ask(port, path, method).status == status
 
 
 def test_a_head_request_gets_the_head_alone(ends: Ends) -> None:
-    reply = ask(status_port(ends.listen("exec:cat", *HERE)), "/readyz", "HEAD")
+    reply = ask(ends.listen("exec:cat", *HERE).status_port, "/readyz", "HEAD")
     assert (reply.status, reply.headers["content-length"], reply.text) == (200, "6", "")
 
 
@@ -287,7 +273,7 @@ def test_a_head_request_gets_the_head_alone(ends: Ends) -> None:
     ],
 )
 def test_a_request_that_is_too_large_or_none_is_refused(request_: bytes, status: bytes, ends: Ends) -> None:
-    port = status_port(ends.listen("exec:cat", *HERE))
+    port = ends.listen("exec:cat", *HERE).status_port
     with dial(port) as client:
         client.sendall(request_)
         assert client.recv(1000).startswith(status)
@@ -295,7 +281,7 @@ def test_a_request_that_is_too_large_or_none_is_refused(request_: bytes, status:
 
 
 def test_visitors_who_say_nothing_keep_nobody_out(ends: Ends) -> None:
-    port = status_port(ends.listen("exec:cat", *HERE))
+    port = ends.listen("exec:cat", *HERE).status_port
     with ExitStack() as silent:
         many = [silent.enter_context(closing(dial(port))) for _ in range(100)]
         assert ask(port, "/healthz").status == 200
@@ -303,7 +289,7 @@ def test_visitors_who_say_nothing_keep_nobody_out(ends: Ends) -> None:
 
 
 def test_a_visitor_who_says_nothing_is_sent_away(ends: Ends) -> None:
-    port = status_port(ends.listen("exec:cat", *HERE))
+    port = ends.listen("exec:cat", *HERE).status_port
     with dial(port) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\n")
         assert client.recv(1) == b""
@@ -321,98 +307,6 @@ def test_curl_reads_it(ends: Ends, tmp_path: Path) -> None:
 def test_a_tunnel_under_load_still_answers(ends: Ends) -> None:
     with serving(echo) as server:
         listening, connecting = ends.pair(f"127.0.0.1:{server}", *HERE)
-        port = status_port(listening)
+        port = listening.status_port
         assert talk(connecting.port, b"x" * 30_000_000) == b"x" * 30_000_000
         assert comes_true(lambda: value(port, "pytunnel_bytes_total", tunnel="listen", direction="in") == 3e7, LIMIT)
-
-
-# `pytunnel status`.
-
-
-def test_people_read_it_as_text_where_there_is_no_terminal(ends: Ends) -> None:
-    listening, connecting = ends.pair("exec:cat", *HERE)
-    with dial(connecting.port) as client:
-        client.sendall(b"x")
-        assert client.recv(1) == b"x"
-        done = ran(pytunnel("status", f":{status_port(listening)}"))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "\x1b" not in done.stdout
-    assert re.search(r"^pytunnel \S+, running for .*: ready *$", done.stdout, re.MULTILINE)
-    assert re.search(rf"^listen +CN={NODE1} +127\.0\.0\.1:\d+ +exec:cat +TLSv1\.3 TLS_", done.stdout, re.MULTILINE)
-
-
-def test_machines_read_it_as_json(ends: Ends, tmp_path: Path) -> None:
-    path = tmp_path / "status.sock"
-    ends.listen("exec:cat", "--status", f"unix:{path}").wait_for("accepting TLS")
-    done = ran(pytunnel("status", "--json", f"unix:{path}"))
-    assert json.loads(done.stdout)["tunnels"][0]["state"] == "listening"
-
-
-def test_the_address_comes_from_the_environment_of_the_container_too(ends: Ends) -> None:
-    port = status_port(ends.listen("exec:cat", "--status", "0.0.0.0:0"))
-    done = ran(pytunnel("status"), environment={"PYTUNNEL_STATUS": f"0.0.0.0:{port}"})
-    assert "ready" in done.stdout
-
-
-def test_a_terminal_shows_it_live_until_the_program_ends(ends: Ends) -> None:
-    listening, connecting = ends.pair("exec:cat", *HERE)
-    ours, theirs = os.openpty()
-    environment = {"TERM": "xterm", "COLUMNS": "200"}
-    with started(pytunnel("status", f":{status_port(listening)}"), stdout=theirs, environment=environment) as watching:
-        os.close(theirs)
-        read_until(ours, b"ready")
-        with dial(connecting.port) as client:
-            read_until(ours, NODE1.encode())
-            client.shutdown(socket.SHUT_WR)
-        listening.signal(signal.SIGTERM)
-        read_until(ours, b"ended")
-        assert watching.wait() == 0
-    os.close(ours)
-
-
-def test_a_terminal_says_so_of_a_program_that_is_there_and_does_not_answer(ends: Ends) -> None:
-    listening = ends.listen("exec:cat", *HERE)
-    port = status_port(listening)
-    ours, theirs = os.openpty()
-    with started(pytunnel("status", f":{port}"), stdout=theirs, environment={"TERM": "xterm"}) as watching:
-        os.close(theirs)
-        read_until(ours, b"ready")
-        listening.signal(signal.SIGSTOP)
-        try:
-            assert watching.wait() == 1
-        finally:
-            listening.signal(signal.SIGCONT)
-        assert "timed out" in watching.lines[-1]
-    os.close(ours)
-
-
-def read_until(terminal: int, expected: bytes) -> None:
-    """Read what a program shows until `expected` is among it."""
-    shown = b""
-    while expected not in shown:
-        assert select.select([terminal], [], [], LIMIT)[0], shown
-        shown += os.read(terminal, 65536)
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ([], "where to ask is not known: give ADDRESS, --datadir DIR, or PYTUNNEL_STATUS"),
-        (["127.0.0.1:1"], "no status at 127.0.0.1:1: Connection refused; is pytunnel running with --status?"),
-        (["unix:/nowhere"], "no status at unix:/nowhere: No such file or directory; is pytunnel running"),
-        (["exec:cat"], "'exec:cat' is no address for status"),
-        (["--datadir", "/nowhere"], "the datadir /nowhere can't be opened: No such file or directory"),
-        (["--datadir", "/", ":1"], "not allowed with argument"),
-    ],
-)
-def test_where_nothing_can_be_asked_that_is_said(words: list[str], said: str) -> None:
-    done = ran(pytunnel("status", *words))
-    assert (done.returncode != 0, done.stdout, done.stderr.count("\n")) == (True, "", 1)
-    assert said in done.stderr
-
-
-def test_another_program_s_port_is_no_status() -> None:
-    with serving(echo) as port:
-        done = ran(pytunnel("status", f":{port}"))
-    assert done.returncode == 1
-    assert f"127.0.0.1:{port} gives no status of pytunnel's" in done.stderr

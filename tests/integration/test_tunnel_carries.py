@@ -34,12 +34,6 @@ from tests.support.programs import needs
 from tests.support.tunnels import credentials, pytunnel, started, tunnel
 
 
-@pytest.fixture
-def ends(tmp_path: Path) -> Iterator[Ends]:
-    with ExitStack() as cleanup:
-        yield Ends.make(tmp_path, cleanup)
-
-
 @pytest.fixture(scope="module")
 def to_digest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The entrance of two tunnels to a server that answers with a digest."""

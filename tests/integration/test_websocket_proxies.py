@@ -29,12 +29,6 @@ PATH = f"/sst/{NODE2}"
 TOKEN = "Bearer hunter2"  # noqa: S105 - what must not be seen
 
 
-@pytest.fixture
-def ends(tmp_path: Path) -> Iterator[Ends]:
-    with ExitStack() as cleanup:
-        yield Ends.make(tmp_path, cleanup)
-
-
 class Web:
     """A certificate for the edge from a CA of its own, and what a `connect` needs to get through the edge."""
 

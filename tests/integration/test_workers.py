@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -23,12 +22,6 @@ from tests.support.web import ask
 TWO = ("--workers", "2", "--debug")
 
 
-@pytest.fixture
-def ends(tmp_path: Path) -> Iterator[Ends]:
-    with ExitStack() as cleanup:
-        yield Ends.make(tmp_path, cleanup)
-
-
 def workers_of(program: Program) -> list[int]:
     """The process IDs of the workers, once all accept."""
     program.wait_for("2 workers share the connections")
@@ -42,10 +35,6 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def status_port(program: Program) -> int:
-    return int(program.wait_for(r"status at 127\.0\.0\.1:(\d+)")[1])
 
 
 def test_every_byte_arrives_through_two_workers_on_each_side(ends: Ends) -> None:
@@ -64,7 +53,7 @@ def test_the_status_is_the_sum_of_all_workers(ends: Ends) -> None:
         with ExitStack() as held:
             open_some(held, connecting.port)
             assert told(listening) == (12, 12)
-            assert ask(status_port(listening), "/readyz").status == 200
+            assert ask(listening.status_port, "/readyz").status == 200
 
 
 def test_what_a_worker_has_counted_outlives_it(ends: Ends) -> None:
@@ -92,7 +81,7 @@ def test_workers_that_are_late_are_told_of_as_they_were(ends: Ends) -> None:
                 os.kill(pid, signal.SIGSTOP)
                 held.callback(os.kill, pid, signal.SIGCONT)
             assert told(listening) == (12, 12)
-            assert ask(status_port(listening), "/readyz").status == 200
+            assert ask(listening.status_port, "/readyz").status == 200
 
 
 def open_some(held: ExitStack, port: int) -> None:
@@ -105,7 +94,7 @@ def open_some(held: ExitStack, port: int) -> None:
 
 def told(program: Program) -> tuple[int, int]:
     """How many connections are open, and how many bytes went out, as the status has it."""
-    (state,) = ask(status_port(program), "/status").document["tunnels"]
+    (state,) = ask(program.status_port, "/status").document["tunnels"]
     return state["open"], state["bytes_out"]
 
 

@@ -61,6 +61,11 @@ class Program:
         """The port that a tunnel accepts at, once it does."""
         return self.place[1]
 
+    @property
+    def status_port(self) -> int:
+        """The port at which a program tells how it is, once it does."""
+        return int(self.wait_for(r"status at (?:127\.0\.0\.1|0\.0\.0\.0):(\d+)")[1])
+
     def warnings(self) -> list[str]:
         """The texts of a tunnel's warnings so far."""
         found = (re.search(r"Z WARNING (.*)$", line) for line in self.lines)

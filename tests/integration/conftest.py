@@ -1,4 +1,4 @@
-"""What tests of `pytunnel doctor` share."""
+"""What integration tests share: a donor and a joiner, and `pytunnel doctor` on a node."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from pytunnel.cli import main as cli
 from tests.support.doctor import SECRET, Doctor, Node, Report, Row
+from tests.support.sst import PlayedServer, shops
 
 
 @pytest.fixture
@@ -29,3 +30,20 @@ def doctor(node: Node, capsys: pytest.CaptureFixture[str]) -> Doctor:
         return Report(code, tuple(Row(**row) for row in json.loads(output)))
 
     return run
+
+
+@pytest.fixture
+def pair_of_shops(tmp_path: Path) -> tuple[PlayedServer, PlayedServer]:
+    return shops(tmp_path)
+
+
+@pytest.fixture
+def donor(pair_of_shops: tuple[PlayedServer, PlayedServer]) -> PlayedServer:
+    """A node with one table."""
+    return pair_of_shops[0]
+
+
+@pytest.fixture
+def joiner(pair_of_shops: tuple[PlayedServer, PlayedServer]) -> PlayedServer:
+    """A node with old data; it and the donor trust each other."""
+    return pair_of_shops[1]

@@ -15,26 +15,9 @@ import pytest
 
 from lab.certificates import self_signed
 from tests.support.programs import needs
-from tests.support.sst import GTID, LIMIT, PlayedServer, Ready, assert_ended, assert_old_data, shops
+from tests.support.sst import GTID, LIMIT, PlayedServer, Ready, assert_ended, assert_old_data
 
 pytestmark = needs("rsync", "my_print_defaults")
-
-
-@pytest.fixture(name="pair")
-def fixture_pair(tmp_path: Path) -> tuple[PlayedServer, PlayedServer]:
-    return shops(tmp_path)
-
-
-@pytest.fixture(name="donor")
-def fixture_donor(pair: tuple[PlayedServer, PlayedServer]) -> PlayedServer:
-    """A node with one table."""
-    return pair[0]
-
-
-@pytest.fixture(name="joiner")
-def fixture_joiner(pair: tuple[PlayedServer, PlayedServer]) -> PlayedServer:
-    """A node with old data; it and the donor trust each other."""
-    return pair[1]
 
 
 def assert_closed(ready: Ready) -> None:

@@ -9,40 +9,37 @@ import pytest
 
 from lab.certificates import expired, self_signed
 from tests.support.programs import needs
-from tests.support.sst import PlayedServer, assert_ended, assert_old_data, shops
+from tests.support.sst import PlayedServer, assert_ended, assert_old_data
 
 pytestmark = needs("rsync", "my_print_defaults")
 
 
-@pytest.fixture(name="pair")
-def fixture_pair(tmp_path: Path) -> tuple[PlayedServer, PlayedServer]:
-    return shops(tmp_path)
+def assert_not_ready(joiner: PlayedServer, error: str) -> None:
+    """A joiner says what is wrong in place of its ready line."""
+    run = joiner.start_joiner()
+    assert run.line() == ""
+    assert_ended(run, error, 22)
 
 
-@pytest.fixture(name="donor")
-def fixture_donor(pair: tuple[PlayedServer, PlayedServer]) -> PlayedServer:
-    """A node with one table."""
-    return pair[0]
-
-
-@pytest.fixture(name="joiner")
-def fixture_joiner(pair: tuple[PlayedServer, PlayedServer]) -> PlayedServer:
-    """A node with old data; it and the donor trust each other."""
-    return pair[1]
+def assert_not_flushed(joiner: PlayedServer, donor: PlayedServer, error: str, status: int) -> None:
+    """A donor says what is wrong before it has its tables flushed, and the joiner's data is as it was."""
+    receiving = joiner.start_joiner()
+    run = donor.start_donor(receiving.ready())
+    assert run.line() == ""
+    assert_ended(run, error, status)
+    assert_old_data(joiner)
+    receiving.process.kill()
+    receiving.end()
 
 
 def test_a_certificate_of_another_name_is_found_before_the_node_is_ready(joiner: PlayedServer) -> None:
     other = self_signed("node9.my.cluster")
-    run = joiner.use(other, [other]).start_joiner()
-    assert run.line() == ""
-    assert_ended(run, "announces itself as 127.0.0.1, but its certificate", 22)
+    assert_not_ready(joiner.use(other, [other]), "announces itself as 127.0.0.1, but its certificate")
 
 
 def test_an_expired_certificate_is_found_before_the_node_is_ready(joiner: PlayedServer) -> None:
     authority = self_signed("authority")
-    run = joiner.use(expired(authority, "localhost"), [authority]).start_joiner()
-    assert run.line() == ""
-    assert_ended(run, "expired on", 22)
+    assert_not_ready(joiner.use(expired(authority, "localhost"), [authority]), "expired on")
 
 
 def test_a_key_of_another_certificate_is_found_before_the_node_is_ready(joiner: PlayedServer) -> None:
@@ -50,9 +47,7 @@ def test_a_key_of_another_certificate_is_found_before_the_node_is_ready(joiner: 
     key.touch(mode=0o600)
     key.write_bytes(self_signed("localhost").key_pem())
     joiner.options["tkey"] = str(key)
-    run = joiner.start_joiner()
-    assert run.line() == ""
-    assert_ended(run, "does not belong to the certificate", 22)
+    assert_not_ready(joiner, "does not belong to the certificate")
 
 
 @pytest.mark.parametrize("key", ["tcert", "tkey", "tca"])
@@ -100,12 +95,7 @@ def test_data_that_would_stay_behind_is_refused_before_the_flush(
         (donor.datadir / link).write_text("/elsewhere")
     else:
         (donor.datadir / link).symlink_to("/elsewhere")
-    receiving = joiner.start_joiner()
-    run = donor.start_donor(receiving.ready())
-    assert run.line() == ""
-    assert_ended(run, said, 22)
-    assert_old_data(joiner)
-    receiving.process.kill()
+    assert_not_flushed(joiner, donor, said, 22)
 
 
 @pytest.mark.parametrize("schema", ["mysql", "shop"])
@@ -119,9 +109,7 @@ def test_a_joiner_whose_schema_is_a_link_is_refused_while_its_old_data_is_whole(
     if link.is_dir():
         link.rename(joiner.root / "moved")
     link.symlink_to(joiner.root / "disk")
-    run = joiner.start_joiner()
-    assert run.line() == ""
-    assert_ended(run, f"{link} is a symbolic link to the directory {joiner.root}/disk", 22)
+    assert_not_ready(joiner, f"{link} is a symbolic link to the directory {joiner.root}/disk")
     assert (joiner.datadir / "ibdata1").read_text() == "old"
     assert (link / "user.frm").read_text() == "old"
 
@@ -131,19 +119,13 @@ def test_a_schema_that_would_stay_behind_for_what_else_lies_in_it_is_named(joine
     (joiner.datadir / "shop" / "node.pem").write_bytes(Path(joiner.options["tcert"]).read_bytes())
     (joiner.datadir / "shop" / "node.pem").chmod(0o600)
     joiner.options["tcert"] = str(joiner.datadir / "shop" / "node.pem")
-    run = joiner.start_joiner()
-    assert run.line() == ""
-    assert_ended(run, f"{joiner.datadir}/shop is a schema, and something else is placed there too", 22)
+    assert_not_ready(joiner, f"{joiner.datadir}/shop is a schema, and something else is placed there too")
     assert_old_data(joiner)
 
 
 def test_a_set_directory_that_is_missing_is_named_before_the_flush(joiner: PlayedServer, donor: PlayedServer) -> None:
     donor.server_options["innodb-undo-directory"] = "/nowhere"
-    receiving = joiner.start_joiner()
-    run = donor.start_donor(receiving.ready())
-    assert run.line() == ""
-    assert_ended(run, "the directory of the undo tablespaces, /nowhere, is not there", 2)
-    receiving.process.kill()
+    assert_not_flushed(joiner, donor, "the directory of the undo tablespaces, /nowhere, is not there", 2)
 
 
 def test_a_donor_whose_system_tablespace_has_another_name_is_refused_before_the_flush(
@@ -164,11 +146,7 @@ def test_a_donor_whose_system_tablespace_has_another_name_is_refused_before_the_
 
 def test_a_missing_index_of_binlogs_is_named_before_the_flush(joiner: PlayedServer, donor: PlayedServer) -> None:
     donor.server_options["log-bin"] = "bin"
-    receiving = joiner.start_joiner()
-    run = donor.start_donor(receiving.ready())
-    assert run.line() == ""
-    assert_ended(run, f"{donor.datadir}/bin.index is missing", 2)
-    receiving.process.kill()
+    assert_not_flushed(joiner, donor, f"{donor.datadir}/bin.index is missing", 2)
 
 
 def test_a_directory_that_cannot_be_made_is_named(joiner: PlayedServer) -> None:

@@ -63,8 +63,8 @@ class Program:
 
     @property
     def status_port(self) -> int:
-        """The port at which a program tells how it is, once it does."""
-        return int(self.wait_for(r"status at (?:127\.0\.0\.1|0\.0\.0\.0):(\d+)")[1])
+        """The port at which a program tells how it is, once it does; it says so in a line of text or of JSON."""
+        return int(self.wait_for(r'(?:INFO |"info", "message": ")status at (?:127\.0\.0\.1|0\.0\.0\.0):(\d+)')[1])
 
     def warnings(self) -> list[str]:
         """The texts of a tunnel's warnings so far."""

@@ -1,6 +1,6 @@
 """Open any endpoint: one function to listen, one to dial, whatever kind of place it is.
 
-WebSockets are loaded where they are used, at the start: few use them, and their libraries take a twentieth of it.
+WebSockets are loaded where they are used, at the start: few use them, and their libraries take a tenth of it.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
@@ -16,6 +16,7 @@ from pytunnel.sst import rsync
 from pytunnel.sst.errors import ExitCode, SstError
 from pytunnel.sst.patience import Tries, Trouble, trouble_of
 from pytunnel.sst.progress import Progress, size
+from pytunnel.sst.sendbuffers import SendBuffers
 from pytunnel.transport.sockets import SocketStream
 from pytunnel.tunnel.connection import Connection, Observer
 from pytunnel.tunnel.relay import Traffic
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _LISTING = 60.0  # seconds for the joiner to answer our first question
 _CLOSING = 15.0  # seconds that the tunnel has to say good-bye after rsync has ended
+_NUMBER = 20  # bytes of a process's number
 
 
 class RunFailed(SstError):
@@ -43,6 +45,7 @@ class Courier:
     place: str
     secret: rsync.Secret | None
     progress: Progress
+    buffers: SendBuffers = field(default_factory=SendBuffers)
 
     async def list_modules(self) -> frozenset[str]:
         """What the joiner's rsync offers; raises SstError when it can't be reached or isn't trusted."""
@@ -132,11 +135,12 @@ class Courier:
 
     async def _carry(self, control: socket.socket, connection: Connection) -> None:
         await trio.lowlevel.wait_readable(control)
-        message, descriptors, _, _ = socket.recv_fds(control, 1, 2)
+        message, descriptors, _, _ = socket.recv_fds(control, _NUMBER, 2)
         if not message or len(descriptors) != 2:
             for descriptor in descriptors:
                 os.close(descriptor)  # the other one found no room in this process
             return  # rsync ended before it wanted a connection; its exit code says why
+        self.buffers.enlarge(int(message))
         # rsync has a socket pair for each way
         reading, writing = (SocketStream(trio.socket.socket(fileno=descriptor)) for descriptor in descriptors)
         await self.tunnel.carry(trio.StapledStream(writing, reading), connection)

@@ -6,16 +6,17 @@ This file is run as a program without pytunnel on the path; it must import nothi
 """
 
 import _socket  # the part of `socket` that is needed: the rest takes as long to load as the interpreter itself
+import posix  # the part of `os`, likewise
 import sys
 
 _INT = 4  # bytes of a descriptor in SCM_RIGHTS, unix(7)
 
 
 def main() -> None:
-    """Pass standard input and output over the inherited socket."""
+    """Pass standard input and output over the inherited socket, and say which process rsync is."""
     control = _socket.socket(fileno=int(sys.argv[1]))
     descriptors = b"".join(descriptor.to_bytes(_INT, sys.byteorder) for descriptor in (0, 1))
-    control.sendmsg([b"\0"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptors)])
+    control.sendmsg([b"%d" % posix.getppid()], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptors)])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,50 @@
+"""The sockets that a child process has made for itself, to set what its program has no option for.
+
+They are duplicated by pidfd_getfd(2). The kernel permits it to who might trace the child (ptrace(2), "access mode
+checking"): its parent by default, but rarely inside a container, and not where SELinux confines both.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+_PIDFD_GETFD = 438  # asm-generic/unistd.h: one number for all architectures; glibc has the function since 2.36
+
+
+def sockets_of(child: int) -> Iterator[socket.socket]:
+    """Duplicates of the sockets of the process `child`, each open until the next one is asked for.
+
+    Raises OSError: ESRCH, ENOENT or EBADF where the process is no child of ours, or has ended or closed one meanwhile,
+    others where the system does not permit it.
+    """
+    process = os.pidfd_open(child)
+    try:
+        if _parent_of(child) != os.getpid():  # asked while we hold the process: the number can't change hands unseen
+            raise ProcessLookupError(errno.ESRCH, "not a child of this process")
+        for entry in Path(f"/proc/{child}/fd").iterdir():
+            if not str(entry.readlink()).startswith("socket:"):
+                continue
+            with socket.socket(fileno=_duplicate(process, int(entry.name))) as duplicate:
+                yield duplicate
+    finally:
+        os.close(process)
+
+
+def _parent_of(process: int) -> int:
+    """The parent's number, from proc_pid_stat(5); the name before it may hold anything."""
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _duplicate(process: int, descriptor: int) -> int:
+    library = ctypes.CDLL(None, use_errno=True)
+    arguments = (ctypes.c_int(process), ctypes.c_int(descriptor), ctypes.c_uint(0))
+    duplicate = int(library.syscall(ctypes.c_long(_PIDFD_GETFD), *arguments))
+    if duplicate < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return duplicate

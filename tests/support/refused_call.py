@@ -8,7 +8,7 @@ import platform
 import struct
 import sys
 
-_CALLS = {"pidfd_open": 434, "unshare": 97 if platform.machine() == "aarch64" else 272}
+_CALLS = {"pidfd_open": 434, "pidfd_getfd": 438, "unshare": 97 if platform.machine() == "aarch64" else 272}
 _NO_NEW_PRIVS, _SET_SECCOMP, _FILTER = 38, 22, 2
 _LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06
 _REFUSE, _ALLOW = 0x00050000, 0x7FFF0000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -58,17 +59,38 @@ def test_the_donor_s_rsync_may_write_more_than_by_default(joiner: PlayedServer, 
     finish(receiving, sending)
 
 
-@needs("rsync", "my_print_defaults")
-def test_where_that_is_not_permitted_it_is_told_once_and_the_transfer_goes_on(
-    joiner: PlayedServer, donor: PlayedServer
-) -> None:
-    donor.prefix = refused("pidfd_getfd", errno.EPERM)
+def give(donor: PlayedServer, joiner: PlayedServer, environment: dict[str, str] | None = None) -> str:
+    """A whole transfer; the donor's log."""
     receiving = joiner.start_joiner()
-    sending = donor.start_donor(receiving.ready())
+    sending = donor.start_donor(receiving.ready(), environment=environment)
     sending.expect("flush tables")
     donor.flush()
     finish(receiving, sending)
-    assert sending.log.count("rsync's sockets keep the system's buffers (Operation not permitted)") == 1
+    return sending.log
+
+
+@needs("rsync", "my_print_defaults", "setpriv")
+def test_where_that_is_not_permitted_it_is_told_once_and_the_transfer_goes_on(
+    joiner: PlayedServer, donor: PlayedServer, tmp_path: Path
+) -> None:
+    # A program that its user may run and not read can't be traced by it, nor its sockets be taken (ptrace(2)).
+    unreadable = tmp_path / "programs" / "rsync"
+    unreadable.parent.mkdir()
+    shutil.copyfile(shutil.which("rsync") or "", unreadable)
+    unreadable.chmod(0o111)
+    if os.geteuid() == 0:
+        donor.prefix = ("setpriv", "--bounding-set", "-sys_ptrace,-dac_override,-dac_read_search")
+    log = give(donor, joiner, {"PATH": f"{unreadable.parent}:{os.environ['PATH']}"})
+    assert log.count("rsync's sockets keep the system's buffers (Permission denied)") == 1
+
+
+@needs("rsync", "my_print_defaults")
+def test_under_a_filter_of_system_calls_which_might_end_it_the_donor_does_not_try(
+    joiner: PlayedServer, donor: PlayedServer
+) -> None:
+    donor.prefix = refused("pidfd_getfd", errno.EPERM)
+    log = give(donor, joiner)
+    assert log.count("rsync's sockets keep the system's buffers (a filter of system calls is in force)") == 1
 
 
 def test_a_child_s_sockets_are_found_and_can_be_set() -> None:

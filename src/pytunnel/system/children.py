@@ -1,7 +1,8 @@
 """The sockets that a child process has made for itself, to set what its program has no option for.
 
 They are duplicated by pidfd_getfd(2). The kernel permits it to who might trace the child (ptrace(2), "access mode
-checking"): its parent by default, but rarely inside a container, and not where SELinux confines both.
+checking"): its parent by default, but rarely inside a container, and not where SELinux confines both. Under a filter of
+system calls (seccomp(2)) it is not tried, for the filter might end us.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ def sockets_of(child: int) -> Iterator[socket.socket]:
     Raises OSError: ESRCH, ENOENT or EBADF where the process is no child of ours, or has ended or closed one meanwhile,
     others where the system does not permit it.
     """
+    if _is_filtered():
+        raise PermissionError(errno.EPERM, "a filter of system calls is in force")
     process = os.pidfd_open(child)
     try:
         if _parent_of(child) != os.getpid():  # asked while we hold the process: the number can't change hands unseen
@@ -33,6 +36,12 @@ def sockets_of(child: int) -> Iterator[socket.socket]:
                 yield duplicate
     finally:
         os.close(process)
+
+
+def _is_filtered() -> bool:
+    """Whether seccomp restricts this process, from proc_pid_status(5)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return any(line.startswith("Seccomp:") and line.split()[1] != "0" for line in lines)
 
 
 def _parent_of(process: int) -> int:

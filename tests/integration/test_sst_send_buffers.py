@@ -18,7 +18,7 @@ from lab.waiting import until
 from pytunnel.system.children import sockets_of
 from tests.support.measuring import children
 from tests.support.programs import needs
-from tests.support.sst import LIMIT, POSITION, PlayedServer, Run, refused
+from tests.support.sst import LIMIT, PlayedServer, Run, finish, refused
 
 USUAL = int(Path("/proc/sys/net/core/wmem_default").read_text())
 
@@ -38,13 +38,6 @@ def name_of(pid: int) -> str:
         return ""  # it has just ended
 
 
-def finish(receiving: Run, sending: Run) -> None:
-    sending.expect("continue")
-    sending.expect(f"done {POSITION}")
-    receiving.expect(POSITION)
-    assert (receiving.end(), sending.end()) == (0, 0)
-
-
 @needs("rsync", "my_print_defaults", "ss")
 def test_the_donor_s_rsync_may_write_more_than_by_default(joiner: PlayedServer, donor: PlayedServer) -> None:
     receiving = joiner.start_joiner()
@@ -56,7 +49,7 @@ def test_the_donor_s_rsync_may_write_more_than_by_default(joiner: PlayedServer, 
         until(lambda: any(size > USUAL for size in room_of_rsync(sending)), LIMIT, "rsync's larger buffers")
     finally:
         receiving.process.send_signal(signal.SIGCONT)
-    finish(receiving, sending)
+    finish(sending, receiving)
 
 
 def give(donor: PlayedServer, joiner: PlayedServer, environment: dict[str, str] | None = None) -> str:
@@ -65,7 +58,7 @@ def give(donor: PlayedServer, joiner: PlayedServer, environment: dict[str, str] 
     sending = donor.start_donor(receiving.ready(), environment=environment)
     sending.expect("flush tables")
     donor.flush()
-    finish(receiving, sending)
+    finish(sending, receiving)
     return sending.log
 
 

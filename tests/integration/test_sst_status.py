@@ -17,7 +17,7 @@ import pytest
 from lab.certificates import self_signed
 from pytunnel.status.address import STATUS_SOCKET
 from tests.support.programs import needs
-from tests.support.sst import LIMIT, POSITION, PlayedServer, Run
+from tests.support.sst import LIMIT, PlayedServer, finish
 from tests.support.tunnels import pytunnel, ran
 
 pytestmark = needs("rsync", "my_print_defaults")
@@ -55,15 +55,6 @@ def status_of(server: PlayedServer) -> Any:
     return json.loads(done.stdout)
 
 
-def finish(donor: PlayedServer, donating: Run, joining: Run) -> None:
-    """The rest of a transfer whose donor has asked for a flush."""
-    donor.flush()
-    donating.expect("continue")
-    donating.expect(f"done {POSITION}")
-    joining.expect(POSITION)
-    assert (donating.end(), joining.end()) == (0, 0)
-
-
 def test_both_ends_of_a_transfer_tell_how_it_is_as_long_as_it_runs(pair: Pair) -> None:
     donor, joiner = pair
     joining = joiner.start_joiner()
@@ -78,7 +69,8 @@ def test_both_ends_of_a_transfer_tell_how_it_is_as_long_as_it_runs(pair: Pair) -
     assert sending["tunnels"][0]["outcomes"] == [{"outcome": "completed", "reason": "", "count": 2}]
     assert [each["subject"] for each in sending["tunnels"][0]["certificates"]] == 3 * ["/CN=localhost"]
     assert "localhost" in status_of(joiner)["transfer"]["peer"]
-    finish(donor, donating, joining)
+    donor.flush()
+    finish(donating, joining)
     assert [server.remains() for server in pair] == [[], []]
 
 
@@ -123,7 +115,8 @@ def test_a_killed_transfer_s_socket_is_told_from_a_running_one_and_replaced(pair
             assert asked(joiner).stderr == f"pytunnel: no state transfer runs in {joiner.datadir}\n"
     donating = donor.start_donor(ready)
     donating.expect("flush tables")
-    finish(donor, donating, joining)
+    donor.flush()
+    finish(donating, joining)
     assert joiner.remains() == []
 
 
@@ -156,7 +149,8 @@ def test_a_file_in_the_socket_s_place_is_left_alone_and_the_transfer_goes_on(pai
     joining = joiner.start_joiner()
     donating = donor.start_donor(joining.ready())
     donating.expect("flush tables")
-    finish(donor, donating, joining)
+    donor.flush()
+    finish(donating, joining)
     assert precious.read_text() == "precious"
     assert "nobody can ask how the transfer is: can't listen on" in joining.log
 

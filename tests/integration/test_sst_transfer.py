@@ -12,7 +12,7 @@ import pytest
 
 from lab.certificates import Identity, self_signed
 from tests.support.programs import needs
-from tests.support.sst import INNODB, POSITION, PlayedServer, Run
+from tests.support.sst import INNODB, POSITION, PlayedServer, Run, finish
 
 pytestmark = needs("rsync", "my_print_defaults")
 
@@ -42,10 +42,7 @@ def transfer(pair: Pair) -> tuple[Run, Run]:
     donating = donor.start_donor(joining.ready())
     donating.expect("flush tables")
     donor.flush()
-    donating.expect("continue")
-    donating.expect(f"done {POSITION}")
-    joining.expect(POSITION)
-    assert (donating.end(), joining.end()) == (0, 0)
+    finish(donating, joining)
     return donating, joining
 
 

@@ -12,7 +12,7 @@ from lab.certificates import authority, issued, self_signed
 from lab.ports import free_port
 from pytunnel.transport.endpoint import TcpEndpoint
 from tests.support.programs import needs
-from tests.support.sst import POSITION, PlayedServer, Run
+from tests.support.sst import PlayedServer, Run, finish
 from tests.support.webproxies import EDGES, HOST, edge, forward_proxy
 
 pytestmark = needs("rsync", "my_print_defaults")
@@ -58,10 +58,7 @@ def complete(pair: Pair, donating: Run, joining: Run) -> None:
     """Play both servers until the transfer has ended well."""
     donating.expect("flush tables")
     pair[0].flush()
-    donating.expect("continue")
-    donating.expect(f"done {POSITION}")
-    joining.expect(POSITION)
-    assert (donating.end(), joining.end()) == (0, 0)
+    finish(donating, joining)
     assert [server.remains() for server in pair] == [[], []]
 
 

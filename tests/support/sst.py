@@ -211,3 +211,11 @@ def assert_ended(run: Run, error: str, status: int) -> None:
     assert error in run.errors()[0]
     assert "Traceback" not in run.log
     assert run.server.remains() == []
+
+
+def finish(donating: Run, joining: Run) -> None:
+    """The rest of a transfer whose donor's tables are flushed; both must end well."""
+    donating.expect("continue")
+    donating.expect(f"done {POSITION}")
+    joining.expect(POSITION)
+    assert (donating.end(), joining.end()) == (0, 0)

@@ -2,7 +2,7 @@
 
 rsync makes the Unix sockets to its remote shell itself, with the system's buffer of 200 kB (net.core.wmem_default), of
 which each of its writes of 64 KiB takes a third: it and the tunnel wake one another for each of them. With more room a
-snapshot takes a sixth less processor time, on both nodes, for the tunnel's records and turns are larger then.
+snapshot takes a seventh less processor time, both nodes together, for the tunnel's records and turns are larger then.
 """
 
 from __future__ import annotations

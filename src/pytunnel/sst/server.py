@@ -11,6 +11,7 @@ from pathlib import Path
 import trio
 
 from pytunnel.sst.errors import ExitCode, SstError
+from pytunnel.system.processes import parent_of, stat_of
 
 _LOOK_AGAIN = 1.0  # seconds, where nothing tells us of the end of a process
 _SHELLS = ("sh", "dash", "bash", "busybox", "ksh", "zsh")
@@ -44,7 +45,7 @@ def find_server() -> int:
     parent = os.getppid()
     try:
         program = Path(f"/proc/{parent}/exe").readlink().name
-        grandparent = int(_fields(parent)[1])
+        grandparent = parent_of(parent)
     except OSError:
         return parent
     return grandparent if program in _SHELLS else parent
@@ -88,15 +89,10 @@ async def _until_another_or_none(pid: int) -> None:
 def _start_of(pid: int) -> str | None:
     """When a process was started, in the system's own measure; None where it has ended."""
     try:
-        fields = _fields(pid)
+        fields = stat_of(pid)
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] in ("Z", "X") else fields[19]  # ended, and its parent has not asked for it yet
-
-
-def _fields(pid: int) -> list[str]:
-    """What /proc says of a process from proc(5)'s third field on, the state; the name before it may hold blanks."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 async def _until_reader_closes(descriptor: int) -> None:

@@ -14,6 +14,8 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from pytunnel.system.processes import parent_of
+
 _PIDFD_GETFD = 438  # asm-generic/unistd.h: one number for all architectures; glibc has the function since 2.36
 
 
@@ -27,7 +29,7 @@ def sockets_of(child: int) -> Iterator[socket.socket]:
         raise PermissionError(errno.EPERM, "a filter of system calls is in force")
     process = os.pidfd_open(child)
     try:
-        if _parent_of(child) != os.getpid():  # asked while we hold the process: the number can't change hands unseen
+        if parent_of(child) != os.getpid():  # asked while we hold the process: the number can't change hands unseen
             raise ProcessLookupError(errno.ESRCH, "not a child of this process")
         for entry in Path(f"/proc/{child}/fd").iterdir():
             if not str(entry.readlink()).startswith("socket:"):
@@ -42,11 +44,6 @@ def _is_filtered() -> bool:
     """Whether seccomp restricts this process, from proc_pid_status(5)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return any(line.startswith("Seccomp:") and line.split()[1] != "0" for line in lines)
-
-
-def _parent_of(process: int) -> int:
-    """The parent's number, from proc_pid_stat(5); the name before it may hold anything."""
-    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def _duplicate(process: int, descriptor: int) -> int:
